@@ -1,0 +1,70 @@
+/*
+ * The client: channels, blocking unary calls and blocking streams.
+ *
+ * Threads. A channel may be used from any number of threads at once. A stream may be written by one
+ * thread and read by another at the same time; grpc_c_stream_cancel may be called from any.
+ */
+#ifndef GRPC_C_CLIENT_H
+#define GRPC_C_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "grpc-c/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct grpc_c_channel grpc_c_channel;
+typedef struct grpc_c_stream grpc_c_stream;
+
+struct grpc_c_channel_options {
+    size_t max_receive_bytes; /* largest message taken; 0: 4 MiB */
+};
+
+struct grpc_c_call_options {
+    int64_t timeout_ms;  /* from the start of the call; 0: no deadline */
+    bool wait_for_ready; /* wait for the server to come up instead of failing with UNAVAILABLE */
+};
+
+/* How a call ended. Zeroed or filled by a call; freed by grpc_c_result_fini. */
+struct grpc_c_result {
+    enum grpc_c_code code;
+    char *message;         /* never NULL after a call that ended; owned by the result */
+    void *details;         /* grpc-status-details-bin, NULL: none; owned by the result */
+    size_t details_length; /* bytes */
+};
+
+/* Frees what a result owns and zeroes it. Takes a zeroed one and NULL. */
+GRPC_C_API void grpc_c_result_fini(struct grpc_c_result *result);
+
+/*
+ * A plaintext channel to `target` ("127.0.0.1:50051", "unix:path", "dns:///host:port"). Connects at
+ * the first call. Returns NULL where memory has run out. `options` may be NULL.
+ */
+GRPC_C_API grpc_c_channel *grpc_c_channel_create(const char *target,
+                                                 const struct grpc_c_channel_options *options);
+
+/* No call may run on the channel. Takes NULL. */
+GRPC_C_API void grpc_c_channel_destroy(grpc_c_channel *channel);
+
+/* No further message will be written. Returns 0, or -1 where the call is over. */
+GRPC_C_API int grpc_c_stream_writes_done(grpc_c_stream *stream);
+
+/* Ends the call with CANCELLED from the client's side; reads and writes return. */
+GRPC_C_API void grpc_c_stream_cancel(grpc_c_stream *stream);
+
+/*
+ * Waits for the call's status, puts it into `result` and frees the stream, which must not be used
+ * by another thread any more. Says writes_done where that has not been said; messages not yet read
+ * are read and dropped. `result` may be NULL.
+ */
+GRPC_C_API void grpc_c_stream_finish(grpc_c_stream *stream, struct grpc_c_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

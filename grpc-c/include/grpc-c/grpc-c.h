@@ -1,0 +1,11 @@
+/* All of grpc-c: gRPC services and clients in C, with protobuf-c messages. */
+#ifndef GRPC_C_GRPC_C_H
+#define GRPC_C_GRPC_C_H
+
+#include "grpc-c/bytes.h"
+#include "grpc-c/client.h"
+#include "grpc-c/server.h"
+#include "grpc-c/service.h"
+#include "grpc-c/status.h"
+
+#endif

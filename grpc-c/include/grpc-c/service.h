@@ -1,0 +1,77 @@
+/*
+ * What protoc-gen-grpc-c generates against: the tables that describe a service.
+ *
+ * People use the generated, typed functions; nothing here needs to be called by hand.
+ */
+#ifndef GRPC_C_SERVICE_H
+#define GRPC_C_SERVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "grpc-c/client.h"
+#include "grpc-c/server.h"
+#include "grpc-c/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum grpc_c_shape {
+    GRPC_C_UNARY,
+    GRPC_C_CLIENT_STREAM, /* stream in, one message out */
+    GRPC_C_SERVER_STREAM, /* one message in, stream out */
+    GRPC_C_BIDI_STREAM
+};
+
+struct grpc_c_method {
+    const char *path; /* "/package.Service/Method" */
+    enum grpc_c_shape shape;
+    const ProtobufCMessageDescriptor *request;
+    const ProtobufCMessageDescriptor *response;
+    /*
+     * Trampolines from the untyped runtime to the typed handlers; both return false where the
+     * handler is NULL, and the runtime answers UNIMPLEMENTED.
+     * begin: the call has arrived. `request` is its one message, NULL where the client streams.
+     * message: client-streaming shapes only; one message in, NULL once at the end of the stream.
+     */
+    bool (*begin)(grpc_c_call *call, const ProtobufCMessage *request, const void *handlers);
+    bool (*message)(grpc_c_call *call, const ProtobufCMessage *request, const void *handlers);
+};
+
+struct grpc_c_service {
+    const char *name; /* "package.Service" */
+    const struct grpc_c_method *methods;
+    size_t n_methods;
+};
+
+/*
+ * Adds a service before grpc_c_server_start. `service` and `handlers` are borrowed until
+ * grpc_c_server_destroy. Returns 0, or -1: out of memory, the server was started, or a method of
+ * that path was added before.
+ */
+GRPC_C_API int grpc_c_server_add_service(grpc_c_server *server,
+                                         const struct grpc_c_service *service,
+                                         const void *handlers);
+
+/* See the typed `__sync` functions. Returns NULL exactly where result->code is not GRPC_C_OK. */
+GRPC_C_API ProtobufCMessage *grpc_c_unary(grpc_c_channel *channel,
+                                          const struct grpc_c_method *method,
+                                          const ProtobufCMessage *request,
+                                          const struct grpc_c_call_options *options,
+                                          struct grpc_c_result *result);
+
+/* See the typed `__open`, `__write` and `__read` functions. */
+GRPC_C_API grpc_c_stream *grpc_c_stream_open(grpc_c_channel *channel,
+                                             const struct grpc_c_method *method,
+                                             const struct grpc_c_call_options *options);
+GRPC_C_API int grpc_c_stream_write(grpc_c_stream *stream, const ProtobufCMessage *message);
+GRPC_C_API ProtobufCMessage *grpc_c_stream_read(grpc_c_stream *stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,212 @@
+/*
+ * Prints the source of a .proto: for each service the trampolines from the runtime to its handlers,
+ * the table that describes it, and the client's functions.
+ */
+#include "plugin.h"
+
+static const char *shape_name(const struct gen_method *method)
+{
+    if (method->client_streams) {
+        return method->server_streams ? "GRPC_C_BIDI_STREAM" : "GRPC_C_CLIENT_STREAM";
+    }
+    return method->server_streams ? "GRPC_C_SERVER_STREAM" : "GRPC_C_UNARY";
+}
+
+/* -- what header and source share ------------------------------------------------------------ */
+
+void gen_emit_sync(struct gen_text *out, const struct gen_method *method, const char *tail)
+{
+    gen_text_wrapf(out, 0,
+                   "%s *%s__sync(grpc_c_channel *channel, const %s *request, "
+                   "const struct grpc_c_call_options *options, struct grpc_c_result *result)%s",
+                   method->response->c_type, method->symbol, method->request->c_type, tail);
+}
+
+void gen_emit_open(struct gen_text *out, const struct gen_method *method, const char *tail)
+{
+    gen_text_wrapf(out, 0,
+                   "grpc_c_stream *%s__open(grpc_c_channel *channel, "
+                   "const struct grpc_c_call_options *options)%s",
+                   method->symbol, tail);
+}
+
+void gen_emit_write(struct gen_text *out, const struct gen_method *method, const char *tail)
+{
+    gen_text_wrapf(out, 0, "int %s__write(grpc_c_stream *stream, const %s *message)%s",
+                   method->symbol, method->request->c_type, tail);
+}
+
+void gen_emit_read(struct gen_text *out, const struct gen_method *method, const char *tail)
+{
+    gen_text_wrapf(out, 0, "%s *%s__read(grpc_c_stream *stream)%s", method->response->c_type,
+                   method->symbol, tail);
+}
+
+void gen_emit_service_init(struct gen_text *out, const struct gen_service *service,
+                           const char *tail)
+{
+    gen_text_wrapf(
+        out, 0, "int %s__service_init(grpc_c_server *server, const struct %s_handlers *handlers)%s",
+        service->symbol, service->symbol, tail);
+}
+
+/* -- trampolines ----------------------------------------------------------------------------- */
+
+/* From the runtime's untyped call to the member `handler` with the arguments `arguments`. */
+static void emit_trampoline(struct gen_text *out, const struct gen_service *service,
+                            const struct gen_method *method, const char *name, const char *handler,
+                            const char *arguments, bool request)
+{
+    gen_text_wrapf(out, 0,
+                   "static bool %s__%s(grpc_c_call *call, const ProtobufCMessage *request, "
+                   "const void *handlers)",
+                   method->symbol, name);
+    gen_text_printf(out, "{\n");
+    gen_text_printf(out, "    const struct %s_handlers *typed = handlers;\n\n", service->symbol);
+    if (!request) {
+        gen_text_printf(out, "    (void)request;\n");
+    }
+    gen_text_printf(out, "    if (typed->%s == NULL) {\n        return false;\n    }\n", handler);
+    gen_text_wrapf(out, 4, "typed->%s(call, %s);", handler, arguments);
+    gen_text_printf(out, "    return true;\n}\n\n");
+}
+
+static void emit_trampolines(struct gen_text *out, struct gen_pool *pool,
+                             const struct gen_service *service, const struct gen_method *method)
+{
+    const char *typed =
+        gen_pool_printf(pool, "(const %s *)request, typed->user", method->request->c_type);
+
+    if (!method->client_streams) {
+        emit_trampoline(out, service, method, "begin", method->c_name, typed, true);
+        return;
+    }
+    emit_trampoline(out, service, method, "begin", method->c_name, "typed->user", false);
+    emit_trampoline(out, service, method, "message",
+                    gen_pool_printf(pool, "%s__message", method->c_name), typed, true);
+}
+
+/* -- tables ---------------------------------------------------------------------------------- */
+
+static void emit_table_entry(struct gen_text *out, const struct gen_service *service,
+                             const struct gen_method *method)
+{
+    gen_text_printf(out,
+                    "    {\n"
+                    "        .path = \"/%s/%s\",\n"
+                    "        .shape = %s,\n"
+                    "        .request = &%s__descriptor,\n"
+                    "        .response = &%s__descriptor,\n"
+                    "        .begin = %s__begin,\n",
+                    service->full_name, method->name, shape_name(method), method->request->symbol,
+                    method->response->symbol, method->symbol);
+    if (method->client_streams) {
+        gen_text_printf(out, "        .message = %s__message,\n", method->symbol);
+    }
+    gen_text_printf(out, "    },\n");
+}
+
+/* A service without methods has no table: C knows no array of length 0. */
+static void emit_tables(struct gen_text *out, const struct gen_service *service)
+{
+    size_t i;
+
+    if (service->n_methods != 0) {
+        gen_text_printf(out, "static const struct grpc_c_method %s__methods[] = {\n",
+                        service->symbol);
+        for (i = 0; i < service->n_methods; i++) {
+            emit_table_entry(out, service, &service->methods[i]);
+        }
+        gen_text_printf(out, "};\n\n");
+    }
+    gen_text_printf(out, "const struct grpc_c_service %s__service = {\n", service->symbol);
+    gen_text_printf(out, "    .name = \"%s\",\n", service->full_name);
+    if (service->n_methods != 0) {
+        gen_text_printf(out, "    .methods = %s__methods,\n", service->symbol);
+        gen_text_printf(out, "    .n_methods = %zu,\n", service->n_methods);
+    }
+    gen_text_printf(out, "};\n\n");
+    gen_emit_service_init(out, service, "");
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4, "return grpc_c_server_add_service(server, &%s__service, handlers);",
+                   service->symbol);
+    gen_text_printf(out, "}\n");
+}
+
+/* -- the client ------------------------------------------------------------------------------ */
+
+static void emit_unary(struct gen_text *out, const struct gen_service *service, size_t index)
+{
+    const struct gen_method *method = &service->methods[index];
+
+    gen_text_printf(out, "\n");
+    gen_emit_sync(out, method, "");
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4,
+                   "return (%s *)grpc_c_unary(channel, &%s__methods[%zu], "
+                   "(const ProtobufCMessage *)request, options, result);",
+                   method->response->c_type, service->symbol, index);
+    gen_text_printf(out, "}\n");
+}
+
+static void emit_stream(struct gen_text *out, const struct gen_service *service, size_t index)
+{
+    const struct gen_method *method = &service->methods[index];
+
+    gen_text_printf(out, "\n");
+    gen_emit_open(out, method, "");
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4, "return grpc_c_stream_open(channel, &%s__methods[%zu], options);",
+                   service->symbol, index);
+    gen_text_printf(out, "}\n\n");
+
+    gen_emit_write(out, method, "");
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4,
+                   "return grpc_c_stream_write(stream, (const ProtobufCMessage *)message);");
+    gen_text_printf(out, "}\n\n");
+
+    gen_emit_read(out, method, "");
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4, "return (%s *)grpc_c_stream_read(stream);", method->response->c_type);
+    gen_text_printf(out, "}\n");
+}
+
+/* -- the file -------------------------------------------------------------------------------- */
+
+static void emit_service(struct gen_text *out, struct gen_pool *pool,
+                         const struct gen_service *service)
+{
+    size_t i;
+
+    gen_text_printf(out, "\n/* -- service %s -- */\n\n", service->full_name);
+    for (i = 0; i < service->n_methods; i++) {
+        emit_trampolines(out, pool, service, &service->methods[i]);
+    }
+    emit_tables(out, service);
+    for (i = 0; i < service->n_methods; i++) {
+        if (service->methods[i].client_streams || service->methods[i].server_streams) {
+            emit_stream(out, service, i);
+        } else {
+            emit_unary(out, service, i);
+        }
+    }
+}
+
+void gen_emit_source(struct gen_text *out, const struct gen_file *file)
+{
+    struct gen_text comment = {0};
+    struct gen_pool pool = {0};
+    size_t i;
+
+    gen_text_printf(&comment, "Generated by protoc-gen-grpc-c from %s.", file->name);
+    out->failed = out->failed || comment.failed;
+    gen_text_comment(out, 0, comment.data);
+    gen_text_fini(&comment);
+    gen_text_printf(out, "#include \"%s.grpc-c.h\"\n", file->base);
+    for (i = 0; i < file->n_services; i++) {
+        emit_service(out, &pool, &file->services[i]);
+    }
+    out->failed = out->failed || pool.failed;
+    gen_pool_fini(&pool);
+}

@@ -1,0 +1,105 @@
+/*
+ * Accepts: call objects posted with core, ready to receive a call each.
+ *
+ * For every method, and for calls of unknown methods, `accepts` are posted on each queue; the first
+ * thing an arriving call does is to post its successor.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "call.h"
+#include "server.h"
+
+/* How much of an unknown method's path is repeated to the caller. */
+#define PATH_SHOWN 200
+
+static void post_successor(grpc_c_call *call)
+{
+    if (!gci_accept_post(call->queue, call->method, NULL)) {
+        call->owes_accept = true;
+    }
+}
+
+static void answer_unknown(grpc_c_call *call)
+{
+    char path[PATH_SHOWN + 1];
+    size_t length = GRPC_SLICE_LENGTH(call->details.method);
+
+    length = length < PATH_SHOWN ? length : PATH_SHOWN;
+    for (size_t i = 0; i < length; i++) {
+        char c = (char)GRPC_SLICE_START_PTR(call->details.method)[i];
+        path[i] = (char)(c >= 0x20 && c < 0x7f ? c : '?');
+    }
+    path[length] = '\0';
+    grpc_c_call_fail(call, GRPC_C_UNIMPLEMENTED, "unknown method %s", path);
+}
+
+static void on_accept(struct gci_tag *tag, bool ok)
+{
+    grpc_c_call *call = gci_container_of(tag, grpc_c_call, accept_tag);
+    grpc_c_server *server = call->queue->server;
+
+    if (!ok) { /* the server shuts down */
+        gci_call_gone(call);
+        return;
+    }
+    if (atomic_load(&server->accepting)) {
+        post_successor(call);
+    }
+    atomic_fetch_add(&server->open, 1);
+    pthread_mutex_lock(&call->lock);
+    call->in_flight--;
+    call->state = GCI_CALL_OPEN;
+    pthread_mutex_unlock(&call->lock);
+    if (call->method == NULL) {
+        answer_unknown(call);
+    } else {
+        gci_call_arrived(call);
+    }
+    gci_call_event_done(call);
+}
+
+static grpc_call_error request(grpc_c_call *call)
+{
+    grpc_server *core = call->queue->server->core;
+    grpc_completion_queue *queue = call->queue->poller.queue;
+    void *tag = gci_tag_arm(&call->accept_tag);
+
+    if (call->method == NULL) {
+        return grpc_server_request_call(core, &call->core, &call->details, &call->metadata, queue,
+                                        queue, tag);
+    }
+    return grpc_server_request_registered_call(
+        core, call->method->registered, &call->core, &call->deadline, &call->metadata,
+        gci_one_request(call->method->table->shape) ? &call->received : NULL, queue, queue, tag);
+}
+
+bool gci_accept_post(struct gci_queue *queue, const struct gci_method *method, grpc_c_call *call)
+{
+    if (call == NULL) {
+        call = gci_call_new(queue, method);
+    }
+    if (call == NULL) {
+        return false;
+    }
+    gci_tag_init(&call->accept_tag, on_accept);
+    call->in_flight++;
+    atomic_fetch_add(&queue->server->live, 1);
+    GCI_CHECK(request(call) == GRPC_CALL_OK);
+    return true;
+}
+
+int gci_accept_post_all(grpc_c_server *server)
+{
+    for (unsigned q = 0; q < server->options.pollers; q++) {
+        for (size_t m = 0; m <= server->n_methods; m++) {
+            const struct gci_method *method = m < server->n_methods ? &server->methods[m] : NULL;
+            for (unsigned i = 0; i < server->options.accepts; i++) {
+                if (!gci_accept_post(&server->queues[q], method, NULL)) {
+                    return -1;
+                }
+            }
+        }
+    }
+    return 0;
+}

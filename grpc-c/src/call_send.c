@@ -1,0 +1,176 @@
+/* A call's output: writes in order, one in flight at a time, and the end behind them. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <grpc/support/alloc.h>
+
+#include "call.h"
+
+#define MAX_OPS 4
+
+/* A list of operations for one batch. */
+struct batch {
+    grpc_op ops[MAX_OPS];
+    size_t n;
+};
+
+static void add_headers(struct batch *batch, grpc_c_call *call)
+{
+    if (!call->headers_sent) {
+        batch->ops[batch->n++] = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
+        call->headers_sent = true;
+    }
+}
+
+static void add_message(struct batch *batch, grpc_byte_buffer *buffer, uint32_t flags)
+{
+    grpc_op op = {.op = GRPC_OP_SEND_MESSAGE, .flags = flags};
+
+    op.data.send_message.send_message = buffer;
+    batch->ops[batch->n++] = op;
+}
+
+static void add_status(struct batch *batch, const grpc_c_call *call)
+{
+    grpc_op op = {.op = GRPC_OP_SEND_STATUS_FROM_SERVER};
+    struct gci_trailer *trailer = call->final_trailer;
+
+    op.data.send_status_from_server.status = (grpc_status_code)call->final_code;
+    if (trailer != NULL) {
+        op.data.send_status_from_server.status_details = &trailer->message;
+        op.data.send_status_from_server.trailing_metadata_count = trailer->n_details;
+        op.data.send_status_from_server.trailing_metadata = &trailer->details;
+    }
+    batch->ops[batch->n++] = op;
+}
+
+/* Under the lock, with no send in flight. */
+static void send_next(grpc_c_call *call)
+{
+    struct batch batch = {.n = 0};
+    struct gci_write *write = call->queued;
+
+    call->queued = write->next;
+    if (call->queued == NULL) {
+        call->queued_end = &call->queued;
+    }
+    call->sending = write;
+    add_headers(&batch, call);
+    /* With more to come at once, core may fill its frames before it writes to the socket. */
+    add_message(&batch, write->buffer, call->queued != NULL ? GRPC_WRITE_BUFFER_HINT : 0);
+    gci_call_batch(call, batch.ops, batch.n, &call->send_tag);
+}
+
+/* Under the lock, with no send in flight and none queued. */
+static void send_final(grpc_c_call *call)
+{
+    struct batch batch = {.n = 0};
+
+    call->state = GCI_CALL_CLOSED;
+    add_headers(&batch, call);
+    if (call->final_buffer != NULL) {
+        add_message(&batch, call->final_buffer, 0);
+    }
+    add_status(&batch, call);
+    if (!call->close_started) {
+        batch.ops[batch.n++] = gci_call_close_op(call);
+    }
+    gci_call_batch(call, batch.ops, batch.n, &call->send_tag);
+}
+
+void gci_call_on_sent(struct gci_tag *tag, bool ok)
+{
+    grpc_c_call *call = gci_container_of(tag, grpc_c_call, send_tag);
+    struct gci_write *write;
+    bool open;
+
+    (void)ok; /* a failed write is a cancelled call, of which RECV_CLOSE tells */
+    pthread_mutex_lock(&call->lock);
+    call->in_flight--;
+    write = call->sending;
+    call->sending = NULL;
+    open = call->state == GCI_CALL_OPEN;
+    if (call->queued != NULL) {
+        send_next(call);
+    } else if (call->state == GCI_CALL_FINISHING) {
+        send_final(call);
+    }
+    pthread_mutex_unlock(&call->lock);
+    if (write != NULL) {
+        grpc_byte_buffer_destroy(write->buffer);
+        if (open && write->on_written != NULL) {
+            write->on_written(call, write->arg);
+        }
+        free(write);
+    }
+    gci_call_event_done(call);
+}
+
+void grpc_c_call_write(grpc_c_call *call, const ProtobufCMessage *message,
+                       void (*on_written)(grpc_c_call *call, void *arg), void *arg)
+{
+    struct gci_write *write = gpr_malloc(sizeof(*write));
+
+    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
+    *write = (struct gci_write){NULL, gci_pack(message), on_written, arg};
+    pthread_mutex_lock(&call->lock);
+    GCI_CHECK(call->state == GCI_CALL_OPEN);
+    *call->queued_end = write;
+    call->queued_end = &write->next;
+    if (call->sending == NULL) {
+        send_next(call);
+    }
+    pthread_mutex_unlock(&call->lock);
+}
+
+/* Takes the buffer, which may be NULL. */
+static void finish(grpc_c_call *call, grpc_byte_buffer *buffer, const struct grpc_c_status *status)
+{
+    struct gci_trailer *trailer = gci_trailer_create(status);
+
+    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
+    pthread_mutex_lock(&call->lock);
+    GCI_CHECK(call->state == GCI_CALL_OPEN); /* a call is finished once */
+    call->final_buffer = buffer;
+    call->final_code = status->code;
+    call->final_trailer = trailer;
+    if (call->sending != NULL) {
+        call->state = GCI_CALL_FINISHING;
+    } else {
+        send_final(call);
+    }
+    pthread_mutex_unlock(&call->lock);
+}
+
+void grpc_c_call_reply(grpc_c_call *call, const ProtobufCMessage *response)
+{
+    struct grpc_c_status ok = {.code = GRPC_C_OK};
+
+    finish(call, gci_pack(response), &ok);
+}
+
+void grpc_c_call_reply_lent(grpc_c_call *call, const ProtobufCMessage *response,
+                            const struct grpc_c_lent *lent, size_t n_lent)
+{
+    struct grpc_c_status ok = {.code = GRPC_C_OK};
+
+    finish(call, gci_pack_lent(response, lent, n_lent), &ok);
+}
+
+void grpc_c_call_finish(grpc_c_call *call, const struct grpc_c_status *status)
+{
+    finish(call, NULL, status);
+}
+
+void grpc_c_call_fail(grpc_c_call *call, enum grpc_c_code code, const char *format, ...)
+{
+    char message[1024];
+    struct grpc_c_status status = {.code = code, .message = message};
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    finish(call, NULL, &status);
+}

@@ -1,0 +1,129 @@
+/* Channels: a connection to a server, and the thread that takes its events. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <grpc/grpc_security.h>
+#include <grpc/slice.h>
+#include <grpc/support/alloc.h>
+#include <grpc/support/time.h>
+
+#include "client.h"
+#include "codec.h"
+
+#define DEFAULT_MAX_RECEIVE  ((size_t)4 << 20)
+#define KEEPALIVE_MS         20000 /* with the timeout: a dead server is found in 30 s */
+#define KEEPALIVE_TIMEOUT_MS 10000
+#define FIRST_RECONNECT_MS   100
+#define SLOWEST_RECONNECT_MS 5000  /* core's own two minutes outlast any restart of a server */
+#define CONNECT_TIMEOUT_MS   10000 /* TCP and HTTP/2; a busy machine needs more than it seems */
+#define IDENTITY_ONLY        1
+
+static grpc_arg int_arg(const char *key, int value)
+{
+    grpc_arg arg = {.type = GRPC_ARG_INTEGER, .key = (char *)key};
+
+    arg.value.integer = value;
+    return arg;
+}
+
+static grpc_channel *create_core(const char *target, int max_receive)
+{
+    grpc_arg args[] = {
+        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, max_receive),
+        int_arg(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, IDENTITY_ONLY),
+        int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
+        int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
+        int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
+        int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
+        int_arg(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
+        int_arg(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, FIRST_RECONNECT_MS),
+        int_arg(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_TIMEOUT_MS), /* so core calls it */
+        int_arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, SLOWEST_RECONNECT_MS),
+        int_arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* a channel is a connection of its own */
+        int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
+    };
+    grpc_channel_args list = {sizeof(args) / sizeof(args[0]), args};
+    grpc_channel_credentials *plaintext = grpc_insecure_credentials_create();
+    grpc_channel *core = grpc_channel_create(target, plaintext, &list);
+
+    grpc_channel_credentials_release(plaintext);
+    return core;
+}
+
+grpc_c_channel *grpc_c_channel_create(const char *target,
+                                      const struct grpc_c_channel_options *options)
+{
+    size_t max_receive = options == NULL ? 0 : options->max_receive_bytes;
+    grpc_c_channel *channel = calloc(1, sizeof(*channel));
+
+    if (channel == NULL) {
+        return NULL;
+    }
+    max_receive = max_receive == 0 ? DEFAULT_MAX_RECEIVE : max_receive;
+    gci_library_hold();
+    gci_poller_init(&channel->poller);
+    if (gci_poller_start(&channel->poller, "grpc-c/channel") != 0) {
+        goto fini_poller;
+    }
+    channel->core = create_core(target, max_receive < INT32_MAX ? (int)max_receive : INT32_MAX);
+    return channel;
+
+fini_poller:
+    gci_poller_fini(&channel->poller);
+    gci_library_release();
+    free(channel);
+    return NULL;
+}
+
+void grpc_c_channel_destroy(grpc_c_channel *channel)
+{
+    if (channel == NULL) {
+        return;
+    }
+    grpc_channel_destroy(channel->core);
+    gci_poller_fini(&channel->poller);
+    free(channel);
+    gci_library_release();
+}
+
+static gpr_timespec deadline_of(const struct grpc_c_call_options *options)
+{
+    if (options == NULL || options->timeout_ms == 0) {
+        return gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    }
+    return gci_deadline_in(options->timeout_ms);
+}
+
+grpc_call *gci_client_call(grpc_c_channel *channel, const struct grpc_c_method *method,
+                           const struct grpc_c_call_options *options)
+{
+    return grpc_channel_create_call(
+        channel->core, NULL, GRPC_PROPAGATE_DEFAULTS, channel->poller.queue,
+        grpc_slice_from_static_string(method->path), NULL, deadline_of(options), NULL);
+}
+
+grpc_op gci_client_open_op(const struct grpc_c_call_options *options)
+{
+    grpc_op op = {.op = GRPC_OP_SEND_INITIAL_METADATA};
+
+    if (options != NULL && options->wait_for_ready) {
+        op.flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY |
+                   GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
+    }
+    return op;
+}
+
+ProtobufCMessage *gci_client_unpack(const struct grpc_c_method *method, grpc_byte_buffer *buffer,
+                                    char **why)
+{
+    struct gci_error error;
+    ProtobufCMessage *message = gci_unpack(method->response, buffer, SIZE_MAX, &error);
+
+    if (message == NULL) {
+        size_t size = sizeof(error.text) + 64;
+        *why = gpr_malloc(size);
+        (void)snprintf(*why, size, "the answer cannot be read: %s", error.text);
+    }
+    return message;
+}

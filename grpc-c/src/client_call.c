@@ -1,0 +1,123 @@
+/* Blocking unary calls: one batch with everything, and a wait for its end. */
+#include <string.h>
+
+#include <grpc/byte_buffer.h>
+#include <grpc/support/alloc.h>
+
+#include "client.h"
+#include "codec.h"
+#include "status.h"
+
+/* Lives on the caller's stack until `done`. */
+struct unary {
+    struct gci_tag tag;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done; /* lock */
+    grpc_metadata_array headers;
+    grpc_byte_buffer *request;
+    grpc_byte_buffer *response;
+    struct gci_outcome outcome;
+};
+
+static void on_done(struct gci_tag *tag, bool ok)
+{
+    struct unary *unary = gci_container_of(tag, struct unary, tag);
+
+    (void)ok; /* the status says it */
+    pthread_mutex_lock(&unary->lock);
+    unary->done = true;
+    pthread_cond_signal(&unary->changed);
+    pthread_mutex_unlock(&unary->lock);
+}
+
+static void unary_init(struct unary *unary, const ProtobufCMessage *request)
+{
+    memset(unary, 0, sizeof(*unary));
+    gci_tag_init(&unary->tag, on_done);
+    pthread_mutex_init(&unary->lock, NULL);
+    pthread_cond_init(&unary->changed, NULL);
+    grpc_metadata_array_init(&unary->headers);
+    gci_outcome_init(&unary->outcome);
+    unary->request = gci_pack(request);
+}
+
+static void unary_fini(struct unary *unary)
+{
+    grpc_byte_buffer_destroy(unary->request);
+    grpc_byte_buffer_destroy(unary->response);
+    gci_outcome_fini(&unary->outcome);
+    grpc_metadata_array_destroy(&unary->headers);
+    pthread_cond_destroy(&unary->changed);
+    pthread_mutex_destroy(&unary->lock);
+}
+
+static void run(struct unary *unary, grpc_call *core, const struct grpc_c_call_options *options)
+{
+    grpc_op ops[6] = {
+        gci_client_open_op(options),
+        {.op = GRPC_OP_SEND_MESSAGE},
+        {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
+        {.op = GRPC_OP_RECV_INITIAL_METADATA},
+        {.op = GRPC_OP_RECV_MESSAGE},
+        gci_outcome_op(&unary->outcome),
+    };
+
+    ops[1].data.send_message.send_message = unary->request;
+    ops[3].data.recv_initial_metadata.recv_initial_metadata = &unary->headers;
+    ops[4].data.recv_message.recv_message = &unary->response;
+    GCI_CHECK(grpc_call_start_batch(core, ops, 6, gci_tag_arm(&unary->tag), NULL) == GRPC_CALL_OK);
+    pthread_mutex_lock(&unary->lock);
+    while (!unary->done) {
+        pthread_cond_wait(&unary->changed, &unary->lock);
+    }
+    pthread_mutex_unlock(&unary->lock);
+}
+
+/* The response of a call that ended well, or INTERNAL in its place. */
+static ProtobufCMessage *take_response(struct unary *unary, const struct grpc_c_method *method,
+                                       struct grpc_c_result *result)
+{
+    grpc_byte_buffer *buffer = unary->response;
+    ProtobufCMessage *message;
+    char *why = NULL;
+
+    unary->response = NULL;
+    if (buffer == NULL) {
+        gci_result_set(result, GRPC_C_INTERNAL, "the server answered OK without a message");
+        return NULL;
+    }
+    message = gci_client_unpack(method, buffer, &why);
+    if (message == NULL) {
+        gci_result_set(result, GRPC_C_INTERNAL, why);
+        gpr_free(why);
+    }
+    return message;
+}
+
+ProtobufCMessage *grpc_c_unary(grpc_c_channel *channel, const struct grpc_c_method *method,
+                               const ProtobufCMessage *request,
+                               const struct grpc_c_call_options *options,
+                               struct grpc_c_result *result)
+{
+    grpc_call *core = gci_client_call(channel, method, options);
+    struct grpc_c_result unwanted;
+    ProtobufCMessage *message = NULL;
+    struct unary unary;
+
+    if (result == NULL) {
+        result = &unwanted;
+    }
+    unary_init(&unary, request);
+    run(&unary, core, options);
+    gci_result_from_outcome(result, &unary.outcome);
+    if (result->code == GRPC_C_OK) {
+        message = take_response(&unary, method, result);
+    }
+    unary_fini(&unary);
+    grpc_call_unref(core);
+    if (result == &unwanted) {
+        grpc_c_result_fini(result);
+    }
+    return message;
+}

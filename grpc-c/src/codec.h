@@ -1,0 +1,52 @@
+/*
+ * Messages to byte buffers and back.
+ *
+ * What comes from a peer is checked before protobuf-c sees it, because protobuf-c does not:
+ * nesting (it recurses without a limit), UTF-8, and NUL bytes in strings (it cuts the string short
+ * there). What it allocates is held to a budget, because two bytes on the wire can become a hundred
+ * in memory.
+ */
+#ifndef GRPC_C_SRC_CODEC_H
+#define GRPC_C_SRC_CODEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <grpc/grpc.h>
+#include <protobuf-c/protobuf-c.h>
+
+#include "grpc-c/bytes.h"
+#include "grpc-c/status.h"
+
+/* A message inside a message inside ... at most this often: protobuf's own limit. */
+#define GCI_MAX_NESTING 100
+
+/* Why a message was refused: a status for the peer. */
+struct gci_error {
+    enum grpc_c_code code;
+    char text[256];
+};
+
+/* Serialises. The caller owns the buffer; it is never NULL. */
+grpc_byte_buffer *gci_pack(const ProtobufCMessage *message);
+
+/* The same with lent ranges (bytes.h): takes over calling each range's release. */
+grpc_byte_buffer *gci_pack_lent(const ProtobufCMessage *message, const struct grpc_c_lent *lent,
+                                size_t n_lent);
+
+/*
+ * Checks and unpacks. Takes `buffer`, also on failure. `overhead` bytes of heap may be taken above
+ * the message's size on the wire; SIZE_MAX: no limit. The message is freed with
+ * protobuf_c_message_free_unpacked(message, NULL). NULL with the cause in `error`: INVALID_ARGUMENT
+ * for a malformed message, RESOURCE_EXHAUSTED for one over budget, UNIMPLEMENTED for a compressed
+ * one.
+ */
+ProtobufCMessage *gci_unpack(const ProtobufCMessageDescriptor *type, grpc_byte_buffer *buffer,
+                             size_t overhead, struct gci_error *error);
+
+/* The check alone, in wire.c. False with INVALID_ARGUMENT and the place in `error`. */
+bool gci_wire_check(const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t length,
+                    struct gci_error *error);
+
+#endif

@@ -1,0 +1,91 @@
+/* Completion queues and the threads that drain them. */
+#include <signal.h>
+#include <string.h>
+
+#include <grpc/support/time.h>
+
+#include "core.h"
+
+void gci_library_hold(void)
+{
+    gci_log_take_over();
+    grpc_init();
+}
+
+void gci_library_release(void)
+{
+    grpc_shutdown();
+}
+
+gpr_timespec gci_deadline_in(int64_t ms)
+{
+    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(ms, GPR_TIMESPAN));
+}
+
+void gci_poller_init(struct gci_poller *poller)
+{
+    memset(poller, 0, sizeof(*poller));
+    poller->queue = grpc_completion_queue_create_for_next(NULL);
+}
+
+bool gci_poller_step(struct gci_poller *poller)
+{
+    grpc_event event =
+        grpc_completion_queue_next(poller->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+
+    if (event.type == GRPC_QUEUE_SHUTDOWN) {
+        return false;
+    }
+    if (event.type == GRPC_OP_COMPLETE) {
+        struct gci_tag *tag = event.tag;
+        (void)atomic_load_explicit(&tag->armed, memory_order_acquire);
+        GCI_CHECK(tag->magic == GCI_TAG_MAGIC);
+        tag->done(tag, event.success != 0);
+    }
+    return true;
+}
+
+static void *poller_main(void *arg)
+{
+    struct gci_poller *poller = arg;
+
+    while (gci_poller_step(poller)) {
+    }
+    return NULL;
+}
+
+int gci_poller_start(struct gci_poller *poller, const char *name)
+{
+    sigset_t all;
+    sigset_t before;
+    int rc;
+
+    /* Signals are the program's: none shall interrupt a handler on a thread it does not know. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&poller->thread, NULL, poller_main, poller);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0) {
+        gci_log(GRPC_C_LOG_ERROR, "cannot start a polling thread: %s", strerror(rc));
+        return -1;
+    }
+    (void)pthread_setname_np(poller->thread, name);
+    poller->running = true;
+    return 0;
+}
+
+void gci_poller_fini(struct gci_poller *poller)
+{
+    if (poller->queue == NULL) {
+        return;
+    }
+    grpc_completion_queue_shutdown(poller->queue);
+    if (poller->running) {
+        pthread_join(poller->thread, NULL);
+    } else {
+        while (gci_poller_step(poller)) {
+        }
+    }
+    grpc_completion_queue_destroy(poller->queue);
+    memset(poller, 0, sizeof(*poller));
+}

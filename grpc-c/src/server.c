@@ -1,0 +1,328 @@
+/* The server's life: created, started, drained, destroyed. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "call.h"
+#include "server.h"
+
+#define DEFAULT_POLLERS           2u
+#define DEFAULT_ACCEPTS           16u
+#define DEFAULT_MAX_RECEIVE       ((size_t)4 << 20)
+#define DEFAULT_UNPACK_OVERHEAD   ((size_t)32 << 20)
+#define DEFAULT_MEMORY_QUOTA      ((size_t)512 << 20)
+#define DEFAULT_KEEPALIVE         20000u
+#define DEFAULT_KEEPALIVE_TIMEOUT 10000u
+#define PING_TOLERANCE_MS         5000 /* clients may ping idle connections this often */
+#define IDENTITY_ONLY             1    /* the bit of "no compression" */
+
+static struct grpc_c_server_options with_defaults(const struct grpc_c_server_options *given)
+{
+    struct grpc_c_server_options o = {0};
+
+    if (given != NULL) {
+        o = *given;
+    }
+    o.pollers = o.pollers != 0 ? o.pollers : DEFAULT_POLLERS;
+    o.accepts = o.accepts != 0 ? o.accepts : DEFAULT_ACCEPTS;
+    o.max_receive_bytes = o.max_receive_bytes != 0 ? o.max_receive_bytes : DEFAULT_MAX_RECEIVE;
+    o.max_receive_bytes = o.max_receive_bytes < INT32_MAX ? o.max_receive_bytes : INT32_MAX;
+    o.unpack_overhead_bytes =
+        o.unpack_overhead_bytes != 0 ? o.unpack_overhead_bytes : DEFAULT_UNPACK_OVERHEAD;
+    o.memory_quota_bytes = o.memory_quota_bytes != 0 ? o.memory_quota_bytes : DEFAULT_MEMORY_QUOTA;
+    o.keepalive_ms = o.keepalive_ms != 0 ? o.keepalive_ms : DEFAULT_KEEPALIVE;
+    o.keepalive_timeout_ms =
+        o.keepalive_timeout_ms != 0 ? o.keepalive_timeout_ms : DEFAULT_KEEPALIVE_TIMEOUT;
+    return o;
+}
+
+static grpc_arg int_arg(const char *key, size_t value)
+{
+    grpc_arg arg = {.type = GRPC_ARG_INTEGER, .key = (char *)key};
+
+    arg.value.integer = value < INT32_MAX ? (int)value : INT32_MAX;
+    return arg;
+}
+
+/*
+ * Compression is off in both directions: a small gzip message may inflate past every limit and the
+ * quota does not see it. A client that compresses gets UNIMPLEMENTED from core.
+ */
+static grpc_server *create_core(const struct grpc_c_server_options *o, grpc_resource_quota *quota)
+{
+    grpc_arg args[] = {
+        int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
+        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, o->max_receive_bytes),
+        int_arg(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, IDENTITY_ONLY),
+        int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
+        int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
+        int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, o->keepalive_ms),
+        int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, o->keepalive_timeout_ms),
+        int_arg(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
+        int_arg(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0), /* our own pings: no limit */
+        int_arg(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, PING_TOLERANCE_MS),
+        int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
+        {.type = GRPC_ARG_POINTER, .key = (char *)GRPC_ARG_RESOURCE_QUOTA},
+    };
+    size_t n = sizeof(args) / sizeof(args[0]);
+    grpc_channel_args list = {n, args};
+
+    args[n - 1].value.pointer.p = quota;
+    args[n - 1].value.pointer.vtable = grpc_resource_quota_arg_vtable();
+    return grpc_server_create(&list, NULL);
+}
+
+static void on_core_shut(struct gci_tag *tag, bool ok)
+{
+    grpc_c_server *server = gci_container_of(tag, grpc_c_server, shutdown_tag);
+
+    (void)ok;
+    pthread_mutex_lock(&server->lock);
+    server->notified = true;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
+static void init_lock(grpc_c_server *server)
+{
+    pthread_condattr_t attr;
+
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&server->changed, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+grpc_c_server *grpc_c_server_create(const struct grpc_c_server_options *options)
+{
+    grpc_c_server *server = calloc(1, sizeof(*server));
+
+    if (server == NULL) {
+        return NULL;
+    }
+    server->options = with_defaults(options);
+    server->queues = calloc(server->options.pollers, sizeof(*server->queues));
+    if (server->queues == NULL) {
+        free(server);
+        return NULL;
+    }
+    gci_library_hold();
+    init_lock(server);
+    gci_tag_init(&server->shutdown_tag, on_core_shut);
+    server->quota = grpc_resource_quota_create("grpc-c");
+    grpc_resource_quota_resize(server->quota, server->options.memory_quota_bytes);
+    server->core = create_core(&server->options, server->quota);
+    for (unsigned i = 0; i < server->options.pollers; i++) {
+        server->queues[i].server = server;
+        gci_poller_init(&server->queues[i].poller);
+        grpc_server_register_completion_queue(server->core, server->queues[i].poller.queue, NULL);
+    }
+    return server;
+}
+
+grpc_c_server *grpc_c_server_create_by_host(const char *host)
+{
+    grpc_c_server *server = grpc_c_server_create(NULL);
+    char cause[256];
+
+    if (server != NULL && grpc_c_server_listen(server, host, NULL, cause, sizeof(cause)) != 0) {
+        gci_log(GRPC_C_LOG_ERROR, "cannot listen: %s", cause);
+        grpc_c_server_destroy(server);
+        return NULL;
+    }
+    return server;
+}
+
+/* -- services --------------------------------------------------------------------------------- */
+
+static bool has_method(const grpc_c_server *server, const char *path)
+{
+    for (size_t i = 0; i < server->n_methods; i++) {
+        if (strcmp(server->methods[i].table->path, path) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool any_known(const grpc_c_server *server, const struct grpc_c_service *service)
+{
+    for (size_t i = 0; i < service->n_methods; i++) {
+        if (has_method(server, service->methods[i].path)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Host NULL: any :authority. With a host, calls that name the server otherwise never arrive. */
+static void *register_method(grpc_c_server *server, const struct grpc_c_method *method)
+{
+    return grpc_server_register_method(server->core, method->path, NULL,
+                                       gci_one_request(method->shape)
+                                           ? GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER
+                                           : GRPC_SRM_PAYLOAD_NONE,
+                                       0);
+}
+
+int grpc_c_server_add_service(grpc_c_server *server, const struct grpc_c_service *service,
+                              const void *handlers)
+{
+    struct gci_method *methods;
+
+    if (server->state != GCI_SETUP || any_known(server, service)) {
+        return -1;
+    }
+    if (service->n_methods == 0) {
+        return 0;
+    }
+    methods = realloc(server->methods, (server->n_methods + service->n_methods) * sizeof(*methods));
+    if (methods == NULL) {
+        return -1;
+    }
+    server->methods = methods;
+    for (size_t i = 0; i < service->n_methods; i++) {
+        struct gci_method *method = &methods[server->n_methods];
+        method->table = &service->methods[i];
+        method->handlers = handlers;
+        method->registered = register_method(server, method->table);
+        if (method->registered == NULL) { /* twice in this very table */
+            return -1;
+        }
+        server->n_methods++;
+    }
+    return 0;
+}
+
+/* -- start and stop --------------------------------------------------------------------------- */
+
+int grpc_c_server_start(grpc_c_server *server)
+{
+    GCI_CHECK(server->state == GCI_SETUP);
+    for (unsigned i = 0; i < server->options.pollers; i++) {
+        char name[16]; /* what Linux keeps of a thread's name */
+        (void)snprintf(name, sizeof(name), "grpc-c/%u", i % 1000);
+        if (gci_poller_start(&server->queues[i].poller, name) != 0) {
+            return -1;
+        }
+    }
+    grpc_server_start(server->core);
+    pthread_mutex_lock(&server->lock);
+    server->state = GCI_STARTED;
+    pthread_mutex_unlock(&server->lock);
+    atomic_store(&server->accepting, true);
+    return gci_accept_post_all(server);
+}
+
+void gci_server_call_gone(grpc_c_server *server)
+{
+    if (atomic_fetch_sub(&server->live, 1) == 1) {
+        pthread_mutex_lock(&server->lock);
+        pthread_cond_broadcast(&server->changed);
+        pthread_mutex_unlock(&server->lock);
+    }
+}
+
+static bool is_idle(grpc_c_server *server)
+{
+    return server->notified && atomic_load(&server->live) == 0;
+}
+
+/* Waits for the last call, at most `ms`; -1: as long as it takes. Under the lock. */
+static bool wait_idle(grpc_c_server *server, int64_t ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(ms / 1000);
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    while (!is_idle(server)) {
+        int rc = ms < 0 ? pthread_cond_wait(&server->changed, &server->lock)
+                        : pthread_cond_timedwait(&server->changed, &server->lock, &until);
+        if (rc == ETIMEDOUT) {
+            return is_idle(server);
+        }
+    }
+    return true;
+}
+
+/* A server that was never started has nobody to take core's notification but this thread. */
+static void poll_until_notified(grpc_c_server *server)
+{
+    while (!server->notified && gci_poller_step(&server->queues[0].poller)) {
+    }
+}
+
+static unsigned drain(grpc_c_server *server, unsigned drain_ms)
+{
+    unsigned cancelled = 0;
+
+    if (!server->queues[0].poller.running) {
+        poll_until_notified(server);
+    }
+    pthread_mutex_lock(&server->lock);
+    if (!wait_idle(server, drain_ms)) {
+        cancelled = atomic_load(&server->open);
+        pthread_mutex_unlock(&server->lock);
+        grpc_server_cancel_all_calls(server->core);
+        pthread_mutex_lock(&server->lock);
+        (void)wait_idle(server, -1);
+    }
+    server->state = GCI_STOPPED;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+    return cancelled;
+}
+
+unsigned grpc_c_server_shutdown(grpc_c_server *server, unsigned drain_ms)
+{
+    pthread_mutex_lock(&server->lock);
+    if (server->state >= GCI_STOPPING) {
+        pthread_mutex_unlock(&server->lock);
+        return 0;
+    }
+    server->state = GCI_STOPPING;
+    pthread_mutex_unlock(&server->lock);
+    atomic_store(&server->accepting, false);
+    grpc_server_shutdown_and_notify(server->core, server->queues[0].poller.queue,
+                                    gci_tag_arm(&server->shutdown_tag));
+    return drain(server, drain_ms);
+}
+
+void grpc_c_server_wait(grpc_c_server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    while (server->state != GCI_STOPPED) {
+        pthread_cond_wait(&server->changed, &server->lock);
+    }
+    pthread_mutex_unlock(&server->lock);
+}
+
+/* The order is the one that was found clean: core's server before its queues, see README. */
+void grpc_c_server_destroy(grpc_c_server *server)
+{
+    if (server == NULL) {
+        return;
+    }
+    (void)grpc_c_server_shutdown(server, 0);
+    grpc_c_server_wait(server);
+    grpc_server_destroy(server->core);
+    for (unsigned i = 0; i < server->options.pollers; i++) {
+        gci_poller_fini(&server->queues[i].poller);
+        gci_call_free_spares(&server->queues[i]);
+    }
+    grpc_resource_quota_unref(server->quota);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->lock);
+    free(server->methods);
+    free(server->queues);
+    free(server);
+    gci_library_release();
+}

@@ -1,0 +1,82 @@
+/*
+ * The server's insides, shared by server.c, listen.c, accept.c and the files of the call.
+ *
+ *   state     entered by                         what runs
+ *   SETUP     grpc_c_server_create               nothing; services and addresses are added
+ *   STARTED   grpc_c_server_start                pollers; `accepts` calls posted per method and
+ * queue STOPPING  grpc_c_server_shutdown             open calls drain; posted accepts fail and are
+ * freed STOPPED   shutdown: core notified, live == 0  pollers, idle; only destroy may follow
+ *
+ * `live` counts call objects, posted or open; `open` counts the calls that arrived and are not
+ * gone. Both are touched by pollers without the lock; live falling to 0 is signalled under it. Call
+ * objects end on poller threads only, which destroy joins before it frees the server.
+ */
+#ifndef GRPC_C_SRC_SERVER_H
+#define GRPC_C_SRC_SERVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <grpc/grpc.h>
+
+#include "core.h"
+#include "grpc-c/server.h"
+#include "grpc-c/service.h"
+
+struct gci_method {
+    const struct grpc_c_method *table;
+    const void *handlers;
+    void *registered; /* core's handle */
+};
+
+/* One poller's share of the server. Spare call objects are touched by that thread alone. */
+struct gci_queue {
+    struct gci_poller poller;
+    grpc_c_server *server;
+    grpc_c_call *spare;
+    unsigned n_spare;
+};
+
+enum gci_server_state { GCI_SETUP, GCI_STARTED, GCI_STOPPING, GCI_STOPPED };
+
+struct grpc_c_server {
+    grpc_server *core;
+    grpc_resource_quota *quota;
+    struct grpc_c_server_options options; /* defaults filled in */
+    struct gci_queue *queues;             /* options.pollers of them */
+    struct gci_method *methods;           /* fixed from STARTED on */
+    size_t n_methods;
+
+    pthread_mutex_t lock; /* guards state and notified; taken with no other lock held */
+    pthread_cond_t changed;
+    enum gci_server_state state;
+    bool notified; /* core has finished shutting down */
+    struct gci_tag shutdown_tag;
+
+    atomic_size_t live;
+    atomic_uint open;
+    atomic_bool accepting; /* false from STOPPING on: no further accepts are posted */
+};
+
+/* Shapes whose one request core reads itself, before it hands the call over. */
+static inline bool gci_one_request(enum grpc_c_shape shape)
+{
+    return shape == GRPC_C_UNARY || shape == GRPC_C_SERVER_STREAM;
+}
+
+/* A call object is gone. On a poller's thread; the last thing it does with the server. */
+void gci_server_call_gone(grpc_c_server *server);
+
+/* Posts `accepts` of each method and of the unknown one on each queue. Returns 0 or -1. */
+int gci_accept_post_all(grpc_c_server *server);
+
+/*
+ * Posts one accept of `method`, NULL for calls of no known method, with `call` as its object, NULL
+ * for a new one. Returns false where memory ran out.
+ */
+bool gci_accept_post(struct gci_queue *queue, const struct gci_method *method, grpc_c_call *call);
+
+#endif
