@@ -1,0 +1,34 @@
+#include "buffer.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define MAGIC 0x42554646u /* "BUFF" */
+
+struct plsi_buffer *plsi_buffer_create(size_t size)
+{
+    struct plsi_buffer *buffer = malloc(sizeof *buffer + size);
+    if (buffer != NULL) {
+        buffer->magic = MAGIC;
+        atomic_init(&buffer->references, 1);
+    }
+    return buffer;
+}
+
+void plsi_buffer_release(struct plsi_buffer *buffer)
+{
+    if (buffer == NULL) {
+        return;
+    }
+    assert(buffer->magic == MAGIC);
+    if (atomic_fetch_sub_explicit(&buffer->references, 1, memory_order_acq_rel) == 1) {
+        buffer->magic = 0;
+        free(buffer);
+    }
+}
+
+void pls_view_release(struct pls_view *view)
+{
+    plsi_buffer_release(view->owner);
+    *view = (struct pls_view){0};
+}

@@ -1,0 +1,23 @@
+/* The reference-counted memory that a read's bytes lie in. A view holds one reference. */
+#ifndef PLSI_BUFFER_H
+#define PLSI_BUFFER_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "payloadstore/payloadstore.h"
+
+struct plsi_buffer {
+    uint32_t magic;
+    atomic_uint references;
+    uint8_t bytes[];
+};
+
+/* With one reference; NULL where memory has run out. */
+struct plsi_buffer *plsi_buffer_create(size_t size);
+
+/* Takes NULL. */
+void plsi_buffer_release(struct plsi_buffer *buffer);
+
+#endif

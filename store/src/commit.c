@@ -1,0 +1,268 @@
+/*
+ * Compaction, third part: what is to be rewritten, one commit, then the sources go.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "compact.h"
+#include "error.h"
+#include "log.h"
+#include "store.h"
+
+/* -- the plan ---------------------------------------------------------------------------------- */
+
+/* A segment stays where too little of it is garbage, unless it is small, and would pile up with
+ * others, or suspect. */
+static bool worth_rewriting(const struct plsi_rewrite *rw, const struct plsi_victim *victim)
+{
+    uint64_t bytes = atomic_load(&victim->segment->bytes);
+    uint64_t garbage = bytes - victim->live_bytes;
+    return bytes < rw->store->dir->options.segment_max_bytes / 4 ||
+           atomic_load(&victim->segment->suspect) ||
+           (double)garbage * 100 >= (double)bytes * rw->compact->options.min_garbage_percent;
+}
+
+static enum pls_code plan(struct plsi_rewrite *rw)
+{
+    struct pls_compact *compact = rw->compact;
+    if (compact->options.check_expected_live &&
+        compact->options.expected_live != compact->n_given) {
+        return plsi_fail(rw->error, PLS_EXPECTED_LIVE_DIFFERS,
+                         "%" PRIu64 " live refs were given, %" PRIu64 " expected", compact->n_given,
+                         compact->options.expected_live);
+    }
+    for (size_t i = 0; i < compact->n_victims; i++) {
+        struct plsi_victim *victim = &compact->victims[i];
+        victim->keep = victim->keep || !worth_rewriting(rw, victim);
+        if (!victim->keep) {
+            rw->progress.records_total += victim->live_records;
+            rw->progress.bytes_total += victim->live_bytes;
+        }
+    }
+    uint64_t room;
+    if (!compact->options.dry_run &&
+        rw->store->backend->ops->room(rw->store->backend, &room) == PLS_OK &&
+        room < rw->progress.bytes_total) {
+        return plsi_fail(rw->error, PLS_NO_SPACE,
+                         "the disk has %" PRIu64 " bytes free, the rewritten records need %" PRIu64,
+                         room, rw->progress.bytes_total);
+    }
+    return PLS_OK;
+}
+
+static void summarise(struct plsi_rewrite *rw)
+{
+    struct pls_compact_summary *summary = &rw->compact->summary;
+    *summary = (struct pls_compact_summary){.live_records = rw->compact->n_loose};
+    uint64_t deleted_bytes = 0;
+    for (size_t i = 0; i < rw->compact->n_victims; i++) {
+        const struct plsi_victim *victim = &rw->compact->victims[i];
+        summary->live_records += victim->live_records;
+        if (victim->keep) {
+            summary->kept_segments++;
+            continue;
+        }
+        summary->relocated_records += victim->live_records;
+        summary->relocated_bytes += victim->live_bytes;
+        summary->deleted_segments++;
+        deleted_bytes += atomic_load(&victim->segment->bytes);
+    }
+    /* The outputs hold the relocated records and nothing else. */
+    summary->reclaimed_bytes =
+        deleted_bytes > summary->relocated_bytes ? deleted_bytes - summary->relocated_bytes : 0;
+}
+
+/* -- the commit -------------------------------------------------------------------------------- */
+
+static enum pls_code sync_outputs(struct plsi_rewrite *rw)
+{
+    for (size_t i = 0; i < rw->compact->n_outputs; i++) {
+        struct plsi_segment *segment = rw->compact->outputs[i].segment;
+        if (plsi_segment_sync(segment) != PLS_OK) {
+            return plsi_fail(rw->error, PLS_IO, "syncing output %" PRIu32, segment->id);
+        }
+    }
+    return PLS_OK;
+}
+
+/* An output whose name cannot be taken away stays as a segment, so that its id is not tried again:
+ * garbage of the next compaction. */
+static void unpublish(struct plsi_rewrite *rw, const struct plsi_output *output)
+{
+    char name[PLSI_FILE_NAME];
+    plsi_segment_name(output->id, name);
+    if (rw->store->backend->ops->remove(rw->store->backend, name, NULL) != PLS_OK) {
+        plsi_table_add(&rw->store->table, plsi_segment_hold(output->segment));
+    }
+}
+
+/* On failure those that were renamed are taken away again: nobody knows of them. */
+static enum pls_code publish_outputs(struct plsi_rewrite *rw)
+{
+    const struct plsi_backend_ops *ops = rw->store->backend->ops;
+    char from[PLSI_FILE_NAME], to[PLSI_FILE_NAME];
+    enum pls_code code = PLS_OK;
+    size_t published = 0;
+    while (code == PLS_OK && published < rw->compact->n_outputs) {
+        plsi_output_name(rw->compact->outputs[published].id, from);
+        plsi_segment_name(rw->compact->outputs[published].id, to);
+        code = ops->publish(rw->store->backend, from, to, rw->error);
+        published += code == PLS_OK;
+    }
+    if (code == PLS_OK && published > 0) {
+        code = ops->sync_names(rw->store->backend, rw->error);
+    }
+    if (code == PLS_OK) {
+        struct plsi_state state = rw->store->state;
+        plsi_state_close_seals(&state, rw->compact->seal.sealed_id);
+        state.next_id = rw->store->next_id;
+        state.clean = false;
+        code = plsi_state_write(rw->store->backend, &state, rw->error);
+        if (code == PLS_OK) {
+            rw->store->state = state;
+            return PLS_OK;
+        }
+    }
+    while (published > 0) {
+        unpublish(rw, &rw->compact->outputs[--published]);
+    }
+    return code;
+}
+
+/* With store->admin held: the outputs stand in for the sources, at once for every reader. */
+static enum pls_code commit(struct plsi_rewrite *rw)
+{
+    struct pls_compact *compact = rw->compact;
+    enum pls_code code = plsi_rewrite_interrupted(rw);
+    if (code == PLS_OK && plsi_table_reserve(&rw->store->table, compact->n_outputs) != PLS_OK) {
+        code = plsi_fail(rw->error, PLS_NO_MEMORY, "out of memory");
+    }
+    if (code == PLS_OK) {
+        code = publish_outputs(rw);
+    }
+    if (code != PLS_OK) {
+        return code;
+    }
+    for (size_t i = 0; i < compact->n_outputs; i++) {
+        plsi_table_add(&rw->store->table, compact->outputs[i].segment);
+        compact->outputs[i].segment = NULL;
+    }
+    compact->committed = true;
+    for (size_t i = 0; i < compact->n_victims; i++) {
+        if (!compact->victims[i].keep) {
+            plsi_table_remove(&rw->store->table, compact->victims[i].id);
+        }
+    }
+    return PLS_OK;
+}
+
+/* After the commit: what cannot be deleted is garbage of the next compaction. */
+static void remove_sources(struct plsi_rewrite *rw)
+{
+    const struct plsi_backend_ops *ops = rw->store->backend->ops;
+    struct pls_error error;
+    for (size_t i = 0; i < rw->compact->n_victims; i++) {
+        struct plsi_victim *victim = &rw->compact->victims[i];
+        if (!victim->keep) {
+            char name[PLSI_FILE_NAME];
+            plsi_segment_name(victim->id, name);
+            if (ops->remove(rw->store->backend, name, &error) != PLS_OK) {
+                plsi_log(rw->store->dir, PLS_LOG_WARNING, rw->store->name, "delete_failed", "%s",
+                         error.text);
+            }
+        }
+        plsi_segment_release(victim->segment);
+        victim->segment = NULL;
+    }
+    ops->sync_names(rw->store->backend, NULL);
+}
+
+/* -- the run ----------------------------------------------------------------------------------- */
+
+static enum pls_code rewrite_all(struct plsi_rewrite *rw)
+{
+    struct pls_compact *compact = rw->compact;
+    enum pls_code code = plan(rw);
+    for (size_t i = 0; i < compact->n_victims && code == PLS_OK; i++) {
+        if (!compact->victims[i].keep) {
+            code = plsi_rewrite_victim(rw, &compact->victims[i]);
+        }
+    }
+    if (code == PLS_OK) {
+        summarise(rw);
+        code = sync_outputs(rw);
+    }
+    return code;
+}
+
+static enum pls_code run(struct plsi_rewrite *rw)
+{
+    pls_store *store = rw->store;
+    enum pls_code code = rewrite_all(rw);
+    if (code == PLS_OK && !rw->compact->options.dry_run) {
+        pthread_mutex_lock(&store->admin);
+        code = commit(rw);
+        pthread_mutex_unlock(&store->admin);
+        if (code == PLS_OK) {
+            remove_sources(rw);
+        }
+    }
+    while (code != PLS_OK && rw->compact->n_outputs > 0) {
+        plsi_rewrite_drop_output(rw);
+    }
+    return code;
+}
+
+/* False where the store has let go of this compaction: it is being deleted. */
+static bool set_running(struct pls_compact *compact, bool running)
+{
+    pls_store *store = compact->store;
+    pthread_mutex_lock(&store->admin);
+    bool mine = store->compaction == compact;
+    compact->running = mine && running;
+    if (mine && !running) {
+        store->compaction = NULL;
+        pthread_cond_broadcast(&store->compaction_ended);
+    }
+    pthread_mutex_unlock(&store->admin);
+    return mine;
+}
+
+static void log_end(const struct plsi_rewrite *rw, enum pls_code code)
+{
+    const struct pls_compact_summary *s = &rw->compact->summary;
+    if (code != PLS_OK) {
+        plsi_log(rw->store->dir, PLS_LOG_WARNING, rw->store->name, "compaction_aborted", "%s",
+                 rw->error->text);
+    } else if (!rw->compact->options.dry_run) {
+        plsi_log(rw->store->dir, PLS_LOG_INFO, rw->store->name, "compacted",
+                 "%" PRIu64 " live records moved, %" PRIu64 " segments deleted, %" PRIu64
+                 " kept, %" PRIu64 " bytes reclaimed",
+                 s->relocated_records, s->deleted_segments, s->kept_segments, s->reclaimed_bytes);
+    }
+}
+
+enum pls_code pls_compact_run(pls_compact *compact,
+                              void (*progress)(void *arg,
+                                               const struct pls_compact_progress *progress),
+                              void *arg, struct pls_error *error)
+{
+    struct pls_error own;
+    struct plsi_rewrite rw = {.compact = compact,
+                              .store = compact->store,
+                              .error = error != NULL ? error : &own,
+                              .report = progress,
+                              .report_arg = arg,
+                              .reported_ms = plsi_now_ms()};
+    plsi_ok(rw.error);
+    if (!set_running(compact, true)) {
+        return plsi_fail(rw.error, PLS_CANCELLED, "the store let go of the compaction");
+    }
+    rw.buffer = malloc(PLSI_COPY_BYTES);
+    enum pls_code code =
+        rw.buffer != NULL ? run(&rw) : plsi_fail(rw.error, PLS_NO_MEMORY, "out of memory");
+    free(rw.buffer);
+    log_end(&rw, code);
+    set_running(compact, false);
+    return code;
+}

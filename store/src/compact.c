@@ -1,0 +1,310 @@
+/* Compaction, first part: the handle is checked, the live refs are gathered as a bit a record. */
+#include "compact.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "store.h"
+
+#define MAGIC 0x434f4d50u /* "COMP" */
+#define DAMAGED_MAX \
+    (64u << 10) /* refs reported by one compaction; a list beyond that is no list of live refs */
+
+/* -- begin ------------------------------------------------------------------------------------- */
+
+static enum pls_code check_handle(const struct plsi_state *state, const struct pls_seal *seal,
+                                  struct pls_error *error)
+{
+    if (plsi_state_seal_is_open(state, seal)) {
+        return PLS_OK;
+    }
+    bool was_given = state->sealed && seal->sealed_id <= state->seal.sealed_id &&
+                     seal->compaction_id == (uint64_t)seal->sealed_id + 1;
+    enum pls_code code = was_given ? PLS_HANDLE_SUPERSEDED : PLS_HANDLE_UNKNOWN;
+    return plsi_fail(error, code, "seal %" PRIu32 "/%" PRIu32 ": %s", seal->sealed_id,
+                     seal->compaction_id, pls_strerror(code));
+}
+
+static enum pls_code take_victim(struct plsi_victim *victim, struct plsi_segment *segment)
+{
+    victim->id = segment->id;
+    victim->segment = segment;
+    victim->index = plsi_index_hold(segment->index);
+    victim->n_records = plsi_index_count(segment->index);
+    victim->live = calloc(victim->n_records / 64 + 1, sizeof *victim->live);
+    return victim->live != NULL ? PLS_OK : PLS_NO_MEMORY;
+}
+
+static enum pls_code take_victims(struct pls_compact *compact, struct pls_error *error)
+{
+    size_t n;
+    struct plsi_segment **segments =
+        plsi_table_hold_all(&compact->store->table, compact->seal.sealed_id, &n);
+    compact->victims = calloc(n + 1, sizeof *compact->victims);
+    if (segments == NULL || compact->victims == NULL) {
+        plsi_table_release_all(segments, n);
+        return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
+    }
+    enum pls_code code = PLS_OK;
+    for (size_t i = 0; i < n; i++) {
+        enum pls_code taken = take_victim(&compact->victims[i], segments[i]);
+        code = code == PLS_OK ? taken : code;
+    }
+    compact->n_victims = n;
+    free(segments);
+    return code == PLS_OK ? PLS_OK : plsi_fail(error, code, "out of memory");
+}
+
+/* With store->admin held. */
+static enum pls_code admit(struct pls_compact *compact, struct pls_error *error)
+{
+    pls_store *store = compact->store;
+    enum pls_code code = plsi_store_check_writer(store, compact->options.epoch, error);
+    if (code == PLS_OK) {
+        code = check_handle(&store->state, &compact->seal, error);
+    }
+    if (code == PLS_OK && store->compaction != NULL) {
+        code = plsi_fail(error, PLS_COMPACTION_RUNNING, "%s", pls_strerror(PLS_COMPACTION_RUNNING));
+    }
+    if (code == PLS_OK) {
+        code = take_victims(compact, error);
+    }
+    if (code == PLS_OK) {
+        store->compaction = compact;
+    }
+    return code;
+}
+
+enum pls_code pls_compact_begin(pls_store *store, const struct pls_seal *seal,
+                                const struct pls_compact_options *options, pls_compact **out,
+                                struct pls_error *error)
+{
+    plsi_ok(error);
+    if (options->min_garbage_percent > 100) {
+        return plsi_fail(error, PLS_INVALID_ARGUMENT, "min_garbage_percent is above 100");
+    }
+    struct pls_compact *compact = calloc(1, sizeof *compact);
+    if (compact == NULL) {
+        return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
+    }
+    compact->magic = MAGIC;
+    compact->seal = *seal;
+    compact->options = *options;
+    compact->store = store;
+    atomic_fetch_add(&store->references, 1);
+    pthread_mutex_lock(&store->admin);
+    enum pls_code code = admit(compact, error);
+    pthread_mutex_unlock(&store->admin);
+    if (code != PLS_OK) {
+        pls_compact_destroy(compact);
+        return code;
+    }
+    *out = compact;
+    return PLS_OK;
+}
+
+/* -- the live refs ----------------------------------------------------------------------------- */
+
+static bool note_damaged(struct pls_compact *compact, const struct pls_ref *ref, enum pls_code code)
+{
+    if (compact->n_damaged == compact->room_damaged) {
+        size_t room = compact->room_damaged * 2 + 16;
+        struct pls_damaged *damaged = realloc(compact->damaged, room * sizeof *damaged);
+        if (damaged == NULL) {
+            return false;
+        }
+        compact->damaged = damaged;
+        compact->room_damaged = room;
+    }
+    compact->damaged[compact->n_damaged++] = (struct pls_damaged){.ref = *ref, .code = code};
+    return true;
+}
+
+enum pls_code plsi_compact_unreadable(struct pls_compact *compact, const struct pls_ref *ref,
+                                      enum pls_code code, struct pls_error *error)
+{
+    if (compact->options.keep_damaged && compact->n_damaged < DAMAGED_MAX) {
+        if (note_damaged(compact, ref, code)) {
+            return PLS_OK;
+        }
+        return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
+    }
+    return plsi_fail(error, code, "live ref %" PRIu32 ":%" PRIu64 " of %" PRIu32 " bytes: %s",
+                     ref->file_id, ref->offset, ref->length, pls_strerror(code));
+}
+
+static struct plsi_victim *victim_of(struct pls_compact *compact, uint32_t id)
+{
+    size_t low = 0, high = compact->n_victims;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (compact->victims[middle].id < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < compact->n_victims && compact->victims[low].id == id ? &compact->victims[low]
+                                                                      : NULL;
+}
+
+/*
+ * No entry covers it: looked at itself, and where it reads, its segment stays. So does one of which
+ * a ref points behind its last good record and does not read: nobody knows what lies there.
+ */
+static enum pls_code mark_loose(struct pls_compact *compact, struct plsi_victim *victim,
+                                const struct pls_ref *ref)
+{
+    struct pls_view view = {0};
+    enum pls_code code;
+    plsi_segment_read(victim->segment, ref, PLSI_MAY_WAIT, &view, &code);
+    pls_view_release(&view);
+    if (code == PLS_OK) {
+        victim->keep = true;
+        compact->n_loose++;
+    } else if (ref->offset >= atomic_load(&victim->segment->end) &&
+               ref->offset < atomic_load(&victim->segment->bytes)) {
+        victim->keep = true;
+    }
+    return code;
+}
+
+/* Remembers the checksum a caller gives for a record whose own is not known; two that differ:
+ * damaged. */
+static enum pls_code claim(struct plsi_victim *victim, uint64_t i, uint32_t crc32c)
+{
+    if (victim->claimed == NULL) {
+        victim->claimed = calloc(victim->index->n_walked, sizeof *victim->claimed);
+        if (victim->claimed == NULL) {
+            return PLS_NO_MEMORY;
+        }
+    }
+    if (victim->claimed[i] != 0 && victim->claimed[i] != crc32c) {
+        return PLS_DAMAGED;
+    }
+    victim->claimed[i] = crc32c;
+    return PLS_OK;
+}
+
+static enum pls_code mark(struct pls_compact *compact, struct plsi_victim *victim,
+                          const struct pls_ref *ref)
+{
+    uint64_t i;
+    if (!plsi_index_find(victim->index, ref->offset, &i) || i >= victim->n_records) {
+        return mark_loose(compact, victim, ref);
+    }
+    const struct plsi_entry *entry = plsi_index_at(victim->index, i);
+    if (entry->length != ref->length) {
+        return PLS_NO_RECORD;
+    }
+    enum pls_code code = PLS_OK;
+    if (ref->crc32c != 0 && i < victim->index->n_walked) {
+        code = claim(victim, i, ref->crc32c);
+    } else if (ref->crc32c != 0 && ref->crc32c != entry->crc32c) {
+        code = PLS_DAMAGED;
+    }
+    uint64_t bit = 1ull << (i % 64);
+    if (code == PLS_OK && (victim->live[i / 64] & bit) == 0) {
+        victim->live[i / 64] |= bit;
+        victim->live_records++;
+        victim->live_bytes += PLSI_PREFIX + (uint64_t)ref->length;
+    }
+    return code;
+}
+
+static enum pls_code take_live(struct pls_compact *compact, const struct pls_ref *ref,
+                               struct pls_error *error)
+{
+    compact->n_given++;
+    if (!plsi_ref_possible(ref)) {
+        return plsi_fail(error, PLS_INVALID_REF,
+                         "live ref %" PRIu32 ":%" PRIu64 " of %" PRIu32 " bytes: %s", ref->file_id,
+                         ref->offset, ref->length, pls_strerror(PLS_INVALID_REF));
+    }
+    if (ref->file_id > compact->seal.sealed_id) {
+        return PLS_OK;
+    }
+    struct plsi_victim *victim = victim_of(compact, ref->file_id);
+    enum pls_code code = victim != NULL ? mark(compact, victim, ref) : PLS_NO_RECORD;
+    switch (code) {
+    case PLS_OK:
+        return PLS_OK;
+    case PLS_NO_RECORD:
+        return plsi_compact_unreadable(compact, ref, PLS_LIVE_NO_RECORD, error);
+    case PLS_DAMAGED:
+        victim->keep = true;
+        return plsi_compact_unreadable(compact, ref, PLS_LIVE_DAMAGED, error);
+    default:
+        return plsi_fail(error, code, "%s", pls_strerror(code));
+    }
+}
+
+enum pls_code pls_compact_live(pls_compact *compact, const struct pls_ref *refs, size_t n,
+                               struct pls_error *error)
+{
+    assert(compact->magic == MAGIC);
+    enum pls_code code = plsi_ok(error);
+    for (size_t i = 0; i < n && code == PLS_OK; i++) {
+        code = take_live(compact, &refs[i], error);
+    }
+    return code;
+}
+
+void pls_compact_expect(pls_compact *compact, uint64_t n)
+{
+    compact->options.check_expected_live = true;
+    compact->options.expected_live = n;
+}
+
+/* -- the end ----------------------------------------------------------------------------------- */
+
+void pls_compact_cancel(pls_compact *compact)
+{
+    atomic_store(&compact->cancelled, true);
+}
+
+void plsi_compact_stop(pls_store *store)
+{
+    if (store->compaction == NULL) {
+        return;
+    }
+    pls_compact_cancel(store->compaction);
+    if (!store->compaction->running) {
+        store->compaction = NULL; /* it finds out when it is run */
+    }
+    while (store->compaction != NULL) {
+        pthread_cond_wait(&store->compaction_ended, &store->admin);
+    }
+}
+
+void pls_compact_destroy(pls_compact *compact)
+{
+    if (compact == NULL) {
+        return;
+    }
+    assert(compact->magic == MAGIC);
+    pls_store *store = compact->store;
+    pthread_mutex_lock(&store->admin);
+    if (store->compaction == compact) {
+        store->compaction = NULL;
+    }
+    pthread_mutex_unlock(&store->admin);
+    for (size_t i = 0; i < compact->n_victims; i++) {
+        plsi_segment_release(compact->victims[i].segment);
+        plsi_index_release(compact->victims[i].index);
+        free(compact->victims[i].live);
+        free(compact->victims[i].claimed);
+    }
+    for (size_t i = 0; i < compact->n_outputs; i++) {
+        plsi_segment_release(compact->outputs[i].segment);
+        plsi_index_release(compact->outputs[i].index);
+    }
+    free(compact->victims);
+    free(compact->outputs);
+    free(compact->damaged);
+    compact->magic = 0;
+    free(compact);
+    pls_store_release(store);
+}

@@ -1,0 +1,143 @@
+/*
+ * Read: find the record, one pread of prefix and payload, check, hand out a view.
+ *
+ * First without waiting, on the caller's thread; where the bytes are not in memory, again on an I/O
+ * thread.
+ */
+#include <endian.h>
+#include <string.h>
+
+#include "buffer.h"
+#include "checksum.h"
+#include "store.h"
+
+#define READ_OF(job_) ((struct pls_read *)((char *)(job_)-offsetof(struct pls_read, job)))
+
+/* What the record must look like, as far as anybody knows. */
+struct expected {
+    uint32_t crc32c[2];
+    int n_crcs;
+};
+
+static void finish(struct pls_read *read, enum pls_code code)
+{
+    plsi_segment_release(read->segment);
+    read->segment = NULL;
+    read->done(read, code);
+}
+
+/*
+ * Whether a record of that length begins there. Within the walked part the index knows; behind it,
+ * where a crash left a hole or another program wrote, only a ref with a checksum is a reason to
+ * look.
+ */
+static enum pls_code locate(const struct plsi_segment *segment, const struct pls_ref *ref,
+                            struct expected *expected)
+{
+    expected->n_crcs = 0;
+    if (ref->crc32c != 0) {
+        expected->crc32c[expected->n_crcs++] = ref->crc32c;
+    }
+    uint64_t i;
+    if (plsi_index_find(segment->index, ref->offset, &i)) {
+        const struct plsi_entry *entry = plsi_index_at(segment->index, i);
+        if (i >= segment->index->n_walked) {
+            expected->crc32c[expected->n_crcs++] = entry->crc32c;
+        }
+        return entry->length == ref->length ? PLS_OK : PLS_NO_RECORD;
+    }
+    uint64_t bytes = atomic_load(&segment->bytes);
+    bool beyond = ref->offset >= atomic_load(&segment->end);
+    bool inside = ref->offset < bytes && bytes - ref->offset >= PLSI_PREFIX + (uint64_t)ref->length;
+    return beyond && inside && ref->crc32c != 0 ? PLS_OK : PLS_NO_RECORD;
+}
+
+/* Bytes are there: are they the record? */
+static enum pls_code check(const struct plsi_segment *segment, const struct pls_ref *ref,
+                           const uint8_t *record, const struct expected *expected)
+{
+    uint32_t prefix;
+    memcpy(&prefix, record, sizeof prefix);
+    bool indexed = ref->offset < atomic_load(&segment->end);
+    if (le32toh(prefix) != ref->length) {
+        return indexed ? PLS_DAMAGED : PLS_NO_RECORD;
+    }
+    uint32_t crc = expected->n_crcs > 0 ? plsi_crc32c(0, record + PLSI_PREFIX, ref->length) : 0;
+    for (int i = 0; i < expected->n_crcs; i++) {
+        if (crc != expected->crc32c[i]) {
+            return indexed ? PLS_DAMAGED : PLS_NO_RECORD;
+        }
+    }
+    return PLS_OK;
+}
+
+bool plsi_segment_read(struct plsi_segment *segment, const struct pls_ref *ref, enum plsi_wait wait,
+                       struct pls_view *view, enum pls_code *code)
+{
+    struct expected expected;
+    *code = locate(segment, ref, &expected);
+    if (*code != PLS_OK) {
+        return true;
+    }
+    size_t length = PLSI_PREFIX + (size_t)ref->length;
+    struct plsi_buffer *buffer = plsi_buffer_create(length);
+    if (buffer == NULL) {
+        *code = PLS_NO_MEMORY;
+        return true;
+    }
+    struct plsi_blob *blob = segment->blob;
+    size_t got;
+    if (!blob->ops->read(blob, ref->offset, buffer->bytes, length, wait, &got, code)) {
+        plsi_buffer_release(buffer);
+        return false;
+    }
+    if (*code != PLS_OK || got < length) {
+        *code = PLS_DAMAGED; /* the disk's own error, or the file was cut short under us */
+    } else {
+        *code = check(segment, ref, buffer->bytes, &expected);
+    }
+    if (*code != PLS_OK) {
+        plsi_buffer_release(buffer);
+        return true;
+    }
+    *view = (struct pls_view){
+        .data = buffer->bytes + PLSI_PREFIX, .length = ref->length, .owner = buffer};
+    return true;
+}
+
+static void read_waiting(struct pls_job *job)
+{
+    struct pls_read *read = READ_OF(job);
+    enum pls_code code;
+    plsi_segment_read(read->segment, &read->ref, PLSI_MAY_WAIT, &read->view, &code);
+    finish(read, code);
+}
+
+bool plsi_ref_possible(const struct pls_ref *ref)
+{
+    return ref->length <= PLS_PAYLOAD_LIMIT && ref->offset < PLSI_SEGMENT_BYTES_LIMIT;
+}
+
+void pls_read(pls_store *store, struct pls_read *read)
+{
+    read->view = (struct pls_view){0};
+    read->segment = NULL;
+    enum pls_code code = plsi_store_check(store, NULL);
+    if (code == PLS_OK && !plsi_ref_possible(&read->ref)) {
+        code = PLS_INVALID_REF;
+    }
+    if (code == PLS_OK) {
+        read->segment = plsi_table_find(&store->table, read->ref.file_id);
+        code = read->segment == NULL ? PLS_NO_RECORD : PLS_OK;
+    }
+    if (code != PLS_OK) {
+        finish(read, code);
+        return;
+    }
+    if (plsi_segment_read(read->segment, &read->ref, PLSI_NO_WAIT, &read->view, &code)) {
+        finish(read, code);
+        return;
+    }
+    read->job.run = read_waiting;
+    pls_dir_run(store->dir, &read->job);
+}

@@ -1,0 +1,219 @@
+#include "segment.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct plsi_segment *plsi_segment_create(uint32_t id, struct plsi_blob *blob)
+{
+    struct plsi_segment *segment = calloc(1, sizeof *segment);
+    if (segment == NULL) {
+        goto release;
+    }
+    segment->index = plsi_index_create();
+    if (segment->index == NULL) {
+        goto free;
+    }
+    atomic_init(&segment->references, 1);
+    segment->id = id;
+    segment->blob = blob;
+    return segment;
+
+free:
+    free(segment);
+release:
+    blob->ops->release(blob);
+    return NULL;
+}
+
+struct plsi_segment *plsi_segment_hold(struct plsi_segment *segment)
+{
+    atomic_fetch_add_explicit(&segment->references, 1, memory_order_relaxed);
+    return segment;
+}
+
+void plsi_segment_release(struct plsi_segment *segment)
+{
+    if (segment == NULL ||
+        atomic_fetch_sub_explicit(&segment->references, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    segment->blob->ops->release(segment->blob);
+    plsi_index_release(segment->index);
+    free(segment);
+}
+
+enum pls_code plsi_segment_sync(struct plsi_segment *segment)
+{
+    if (atomic_load(&segment->suspect)) {
+        return PLS_IO;
+    }
+    /* Cleared first: a write that ends while the sync runs sets it again. */
+    atomic_store(&segment->unsynced, false);
+    enum pls_code code = segment->blob->ops->sync(segment->blob);
+    if (code != PLS_OK) {
+        atomic_store(&segment->suspect, true);
+        return PLS_IO;
+    }
+    /* Another thread's failure may have been what this call did not get to see. */
+    return atomic_load(&segment->suspect) ? PLS_IO : PLS_OK;
+}
+
+void plsi_segment_name(uint32_t id, char name[PLSI_FILE_NAME])
+{
+    snprintf(name, PLSI_FILE_NAME, "payload_%04" PRIu32 ".dat", id);
+}
+
+void plsi_output_name(uint32_t id, char name[PLSI_FILE_NAME])
+{
+    snprintf(name, PLSI_FILE_NAME, "compact_%04" PRIu32 ".tmp", id);
+}
+
+/* The number that stands where the id belongs; whether it is written as we write it, the caller
+ * sees. */
+static bool id_in(const char *name, uint32_t *id)
+{
+    const char *digits = strchr(name, '_') + 1;
+    uint64_t value = 0;
+    for (const char *c = digits; *c >= '0' && *c <= '9'; c++) {
+        value = value * 10 + (uint64_t)(*c - '0');
+        if (value > UINT32_MAX) {
+            return false;
+        }
+    }
+    *id = (uint32_t)value;
+    return true;
+}
+
+enum plsi_file_kind plsi_file_kind(const char *name, uint32_t *id)
+{
+    char expected[PLSI_FILE_NAME];
+    if (strncmp(name, "payload_", 8) == 0) {
+        if (!id_in(name, id)) {
+            return PLSI_FILE_PAYLOAD;
+        }
+        plsi_segment_name(*id, expected);
+        return strcmp(name, expected) == 0 ? PLSI_FILE_SEGMENT : PLSI_FILE_PAYLOAD;
+    }
+    if (strncmp(name, "compact_", 8) == 0 && id_in(name, id)) {
+        plsi_output_name(*id, expected);
+        return strcmp(name, expected) == 0 ? PLSI_FILE_OUTPUT : PLSI_FILE_OTHER;
+    }
+    return PLSI_FILE_OTHER;
+}
+
+/* -- the table --------------------------------------------------------------------------------- */
+
+void plsi_table_init(struct plsi_table *table)
+{
+    *table = (struct plsi_table){0};
+    pthread_rwlock_init(&table->lock, NULL);
+}
+
+void plsi_table_fini(struct plsi_table *table)
+{
+    for (size_t i = 0; i < table->n; i++) {
+        plsi_segment_release(table->segments[i]);
+    }
+    free(table->segments);
+    pthread_rwlock_destroy(&table->lock);
+}
+
+enum pls_code plsi_table_reserve(struct plsi_table *table, size_t n)
+{
+    enum pls_code code = PLS_OK;
+    pthread_rwlock_wrlock(&table->lock);
+    if (table->room < table->n + n) {
+        size_t room = table->n + n + 16;
+        struct plsi_segment **segments =
+            realloc(table->segments, room * sizeof(struct plsi_segment *));
+        if (segments == NULL) {
+            code = PLS_NO_MEMORY;
+        } else {
+            table->segments = segments;
+            table->room = room;
+        }
+    }
+    pthread_rwlock_unlock(&table->lock);
+    return code;
+}
+
+/* The place of the first segment with an id not below `id`. */
+static size_t place_of(const struct plsi_table *table, uint32_t id)
+{
+    size_t low = 0, high = table->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (table->segments[middle]->id < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static bool is_at(const struct plsi_table *table, size_t place, uint32_t id)
+{
+    return place < table->n && table->segments[place]->id == id;
+}
+
+void plsi_table_add(struct plsi_table *table, struct plsi_segment *segment)
+{
+    pthread_rwlock_wrlock(&table->lock);
+    size_t place = place_of(table, segment->id);
+    assert(table->n < table->room && !is_at(table, place, segment->id));
+    memmove(&table->segments[place + 1], &table->segments[place],
+            (table->n - place) * sizeof(struct plsi_segment *));
+    table->segments[place] = segment;
+    table->n++;
+    pthread_rwlock_unlock(&table->lock);
+}
+
+void plsi_table_remove(struct plsi_table *table, uint32_t id)
+{
+    struct plsi_segment *removed = NULL;
+    pthread_rwlock_wrlock(&table->lock);
+    size_t place = place_of(table, id);
+    if (is_at(table, place, id)) {
+        removed = table->segments[place];
+        table->n--;
+        memmove(&table->segments[place], &table->segments[place + 1],
+                (table->n - place) * sizeof(struct plsi_segment *));
+    }
+    pthread_rwlock_unlock(&table->lock);
+    plsi_segment_release(removed);
+}
+
+struct plsi_segment *plsi_table_find(struct plsi_table *table, uint32_t id)
+{
+    pthread_rwlock_rdlock(&table->lock);
+    size_t place = place_of(table, id);
+    struct plsi_segment *found =
+        is_at(table, place, id) ? plsi_segment_hold(table->segments[place]) : NULL;
+    pthread_rwlock_unlock(&table->lock);
+    return found;
+}
+
+struct plsi_segment **plsi_table_hold_all(struct plsi_table *table, uint32_t last, size_t *n)
+{
+    *n = 0;
+    pthread_rwlock_rdlock(&table->lock);
+    struct plsi_segment **segments = malloc((table->n + 1) * sizeof(struct plsi_segment *));
+    while (segments != NULL && *n < table->n && table->segments[*n]->id <= last) {
+        segments[*n] = plsi_segment_hold(table->segments[*n]);
+        ++*n;
+    }
+    pthread_rwlock_unlock(&table->lock);
+    return segments;
+}
+
+void plsi_table_release_all(struct plsi_segment **segments, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        plsi_segment_release(segments[i]);
+    }
+    free(segments);
+}

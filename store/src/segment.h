@@ -1,0 +1,90 @@
+/*
+ * A segment: the records of one file, and the table of a store's segments.
+ *
+ *   state     takes appends   moved there by
+ *   active    yes             rotate.c, seal.c, recover.c (after a clean close)
+ *   sealed    no              the next segment becoming active
+ *   suspect   no              sync.c: a sync failed; append.c: a write could not be undone
+ *   removed   no              commit.c, delete.c; its file stays open while somebody holds it
+ *
+ * Reference-counted: the table holds one, each running read, append and sync another.
+ */
+#ifndef PLSI_SEGMENT_H
+#define PLSI_SEGMENT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend.h"
+#include "index.h"
+#include "payloadstore/payloadstore.h"
+
+#define PLSI_PREFIX              4u           /* bytes of a record before its payload */
+#define PLSI_SEGMENT_BYTES_LIMIT (1ull << 62) /* no offset comes near to wrapping */
+#define PLSI_FILE_NAME           32           /* room for a segment file's name */
+
+struct plsi_segment {
+    atomic_uint references;
+    uint32_t id;
+    struct plsi_blob *blob;
+    struct plsi_index *index;
+    /* Bytes up to the end of the last whole record: what the walk found, and what was appended
+     * since. */
+    atomic_uint_fast64_t end;
+    /* Bytes of the file; greater than `end` where a crash left something behind the last good
+     * record. */
+    atomic_uint_fast64_t bytes;
+    atomic_bool unsynced; /* written to since the last sync */
+    atomic_bool suspect;
+};
+
+/* Takes the blob, on failure too. NULL where memory has run out. */
+struct plsi_segment *plsi_segment_create(uint32_t id, struct plsi_blob *blob);
+struct plsi_segment *plsi_segment_hold(struct plsi_segment *segment);
+/* Takes NULL. */
+void plsi_segment_release(struct plsi_segment *segment);
+
+/* Syncs. IO at once where it is suspect, or another sync failed: what is lost stays lost. */
+enum pls_code plsi_segment_sync(struct plsi_segment *segment);
+
+/* "payload_0007.dat", "payload_12345.dat" */
+void plsi_segment_name(uint32_t id, char name[PLSI_FILE_NAME]);
+/* "compact_0007.tmp": an output before it is published. */
+void plsi_output_name(uint32_t id, char name[PLSI_FILE_NAME]);
+
+enum plsi_file_kind {
+    PLSI_FILE_OTHER,   /* not ours to touch */
+    PLSI_FILE_PAYLOAD, /* begins with payload_, and is no segment: counts as usage */
+    PLSI_FILE_SEGMENT, /* exactly what plsi_segment_name writes */
+    PLSI_FILE_OUTPUT   /* exactly what plsi_output_name writes */
+};
+enum plsi_file_kind plsi_file_kind(const char *name, uint32_t *id);
+
+/* -- the table --------------------------------------------------------------------------------- */
+
+struct plsi_table {
+    pthread_rwlock_t lock;          /* a leaf; guards everything below */
+    struct plsi_segment **segments; /* by id, ascending */
+    size_t n, room;
+};
+
+void plsi_table_init(struct plsi_table *table);
+/* Releases the segments. */
+void plsi_table_fini(struct plsi_table *table);
+
+/* Makes room for n more, so that the next n adds succeed. NO_MEMORY. */
+enum pls_code plsi_table_reserve(struct plsi_table *table, size_t n);
+/* Takes the caller's reference. There is room, and no segment of that id. */
+void plsi_table_add(struct plsi_table *table, struct plsi_segment *segment);
+/* Gives the table's reference back. Does nothing where the id is not in the table. */
+void plsi_table_remove(struct plsi_table *table, uint32_t id);
+/* Held for the caller; NULL where there is none. */
+struct plsi_segment *plsi_table_find(struct plsi_table *table, uint32_t id);
+/* Every segment with an id up to `last`, held, in id order; *n of them. NULL where memory has run
+ * out. */
+struct plsi_segment **plsi_table_hold_all(struct plsi_table *table, uint32_t last, size_t *n);
+void plsi_table_release_all(struct plsi_segment **segments, size_t n);
+
+#endif
