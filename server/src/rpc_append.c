@@ -1,0 +1,112 @@
+/*
+ * Append: find the store, hand the payload over, answer with the ref.
+ *
+ * The payload is written from the request's own memory, which lasts as long as the call.
+ */
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "errors.h"
+#include "service.h"
+
+struct append_call {
+    grpc_c_call *call;
+    struct psd_service *service;
+    const char *name; /* in the request */
+    pls_store *store; /* held */
+    struct iovec payload;
+    struct pls_append append;
+    struct pls_job create;
+};
+
+static void append_done(struct pls_append *append, enum pls_code code)
+{
+    struct append_call *a = append->data;
+    grpc_c_call *call = a->call;
+    struct pls_ref ref = append->ref;
+    pls_store_release(a->store);
+    if (code != PLS_OK) {
+        psd_fail(call, code, a->name, NULL);
+        free(a);
+        return;
+    }
+    free(a);
+    Payloadstore__V1__AppendResponse response = PAYLOADSTORE__V1__APPEND_RESPONSE__INIT;
+    Payloadstore__V1__PayloadRef out;
+    psd_ref_out(&ref, &out);
+    response.ref = &out;
+    payloadstore__v1__payload_store__append__reply(call, &response);
+}
+
+static void fail(struct append_call *a, enum pls_code code, const char *text)
+{
+    psd_fail(a->call, code, a->name, text);
+    free(a);
+}
+
+/* The first append to a name makes its store. On an I/O thread. */
+static void create_and_append(struct pls_job *job)
+{
+    struct append_call *a =
+        (struct append_call *)((char *)job - offsetof(struct append_call, create));
+    struct pls_error error;
+    enum pls_code code = pls_store_open(a->service->dir, a->name, &a->store, &error);
+    if (code != PLS_OK) {
+        fail(a, code, error.text);
+        return;
+    }
+    pls_append(a->store, &a->append);
+}
+
+/* False where the request names a durability that does not exist. */
+static bool durability_of(const struct psd_service *service,
+                          const Payloadstore__V1__AppendRequest *request,
+                          enum pls_durability *durability)
+{
+    switch (request->durability) {
+    case PAYLOADSTORE__V1__DURABILITY__DURABILITY_UNSPECIFIED:
+        *durability = service->durability;
+        return true;
+    case PAYLOADSTORE__V1__DURABILITY__DURABILITY_BUFFERED:
+        *durability = PLS_BUFFERED;
+        return true;
+    case PAYLOADSTORE__V1__DURABILITY__DURABILITY_SYNCED:
+        *durability = PLS_SYNCED;
+        return true;
+    default:
+        return false;
+    }
+}
+
+void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *request, void *user)
+{
+    struct psd_service *service = user;
+    struct append_call *a = calloc(1, sizeof *a);
+    if (a == NULL) {
+        psd_fail(call, PLS_NO_MEMORY, NULL, NULL);
+        return;
+    }
+    a->call = call;
+    a->service = service;
+    a->name = psd_store_name(request->store);
+    a->payload = (struct iovec){.iov_base = request->payload.data, .iov_len = request->payload.len};
+    a->append.payload = &a->payload;
+    a->append.n_payload = request->payload.len > 0 ? 1 : 0;
+    a->append.epoch = request->epoch;
+    a->append.done = append_done;
+    a->append.data = a;
+    if (!durability_of(service, request, &a->append.durability)) {
+        fail(a, PLS_INVALID_ARGUMENT, "there is no such durability");
+        return;
+    }
+    struct pls_error error;
+    enum pls_code code = pls_store_find(service->dir, a->name, &a->store, &error);
+    if (code == PLS_OK) {
+        pls_append(a->store, &a->append);
+    } else if (code == PLS_NO_STORE) {
+        a->create.run = create_and_append;
+        pls_dir_run(service->dir, &a->create);
+    } else {
+        fail(a, code, error.text);
+    }
+}

@@ -1,0 +1,77 @@
+#include "service.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "errors.h"
+
+#define SILENCE_MS 60000u /* that a stream which holds something may last */
+
+static struct payloadstore__v1__payload_store_handlers handlers = {
+    .append = psd_append,
+    .read = psd_read,
+    .seal = psd_seal,
+    .compact_sealed = psd_compact_sealed,
+    .compact_sealed__message = psd_compact_sealed_message,
+    .stat = psd_stat,
+    .list_stores = psd_list_stores,
+    .delete_store = psd_delete_store,
+};
+
+int psd_service_init(struct psd_service *service)
+{
+    return psd_idle_watch_init(&service->idle, SILENCE_MS);
+}
+
+void psd_service_fini(struct psd_service *service)
+{
+    psd_idle_watch_fini(&service->idle);
+}
+
+int psd_service_register(struct psd_service *service, grpc_c_server *server)
+{
+    handlers.user = service;
+    return payloadstore__v1__payload_store__service_init(server, &handlers);
+}
+
+const char *psd_store_name(const char *name)
+{
+    return name[0] != '\0' ? name : "default";
+}
+
+struct pls_ref psd_ref_in(const Payloadstore__V1__PayloadRef *ref)
+{
+    return (struct pls_ref){.file_id = ref->file_id,
+                            .offset = ref->offset,
+                            .length = ref->length,
+                            .crc32c = ref->crc32c};
+}
+
+void psd_ref_out(const struct pls_ref *ref, Payloadstore__V1__PayloadRef *out)
+{
+    payloadstore__v1__payload_ref__init(out);
+    out->file_id = ref->file_id;
+    out->offset = ref->offset;
+    out->length = ref->length;
+    out->crc32c = ref->crc32c;
+}
+
+static void run_work(struct pls_job *job)
+{
+    struct psd_work *work = (struct psd_work *)((char *)job - offsetof(struct psd_work, job));
+    work->run(work);
+    free(work);
+}
+
+void psd_offload(struct psd_service *service, grpc_c_call *call, const void *request,
+                 void (*run)(struct psd_work *work))
+{
+    struct psd_work *work = malloc(sizeof *work);
+    if (work == NULL) {
+        psd_fail(call, PLS_NO_MEMORY, NULL, NULL);
+        return;
+    }
+    *work = (struct psd_work){
+        .job.run = run_work, .service = service, .call = call, .request = request, .run = run};
+    pls_dir_run(service->dir, &work->job);
+}

@@ -1,0 +1,69 @@
+/*
+ * payloadstore.v1.PayloadStore: what its rpc_*.c files share. One file an rpc.
+ *
+ * A handler runs on a polling thread and must not wait. What may wait for the disk goes to one of
+ * the store's I/O threads (psd_offload), or to a thread of its own (a compaction). A handler gives
+ * back what it holds of the store before it finishes its call: when the last call is gone, the data
+ * directory can be closed.
+ */
+#ifndef PAYLOADSTORED_SERVICE_H
+#define PAYLOADSTORED_SERVICE_H
+
+#include <stdint.h>
+
+#include <grpc-c/grpc-c.h>
+#include <payloadstore/payloadstore.h>
+
+#include "idle.h"
+#include "payloadstore/v1/payload_store.grpc-c.h"
+
+struct psd_service {
+    pls_dir *dir;                   /* borrowed */
+    enum pls_durability durability; /* where a request leaves it open */
+    uint32_t payload_max_bytes;
+    struct psd_idle_watch idle; /* set by psd_service_init */
+};
+
+/* Starts what the service runs beside its calls. The fields above are set. 0, or -1. */
+int psd_service_init(struct psd_service *service);
+/* After the last call has gone. */
+void psd_service_fini(struct psd_service *service);
+
+/* Adds the service to a server. `service` is borrowed until the server is destroyed. 0, or -1. */
+int psd_service_register(struct psd_service *service, grpc_c_server *server);
+
+/* The name a request means: "" is the store named "default". */
+const char *psd_store_name(const char *name);
+
+struct pls_ref psd_ref_in(const Payloadstore__V1__PayloadRef *ref);
+/* `out` is initialised here. */
+void psd_ref_out(const struct pls_ref *ref, Payloadstore__V1__PayloadRef *out);
+
+/* A call's request on its way to an I/O thread; freed after `run`, which finishes the call. */
+struct psd_work {
+    struct pls_job job;
+    struct psd_service *service;
+    grpc_c_call *call;
+    const void *request; /* valid until the call is finished */
+    void (*run)(struct psd_work *work);
+};
+
+/* Has run(work) called on an I/O thread. Fails the call where memory has run out. */
+void psd_offload(struct psd_service *service, grpc_c_call *call, const void *request,
+                 void (*run)(struct psd_work *work));
+
+/* -- the handlers, in rpc_<name>.c -- */
+
+void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *request, void *user);
+void psd_read(grpc_c_call *call, const Payloadstore__V1__ReadRequest *request, void *user);
+void psd_seal(grpc_c_call *call, const Payloadstore__V1__SealRequest *request, void *user);
+void psd_stat(grpc_c_call *call, const Payloadstore__V1__StatRequest *request, void *user);
+void psd_list_stores(grpc_c_call *call, const Payloadstore__V1__ListStoresRequest *request,
+                     void *user);
+void psd_delete_store(grpc_c_call *call, const Payloadstore__V1__DeleteStoreRequest *request,
+                      void *user);
+void psd_compact_sealed(grpc_c_call *call, void *user);
+void psd_compact_sealed_message(grpc_c_call *call,
+                                const Payloadstore__V1__CompactSealedRequest *request, void *user);
+
+#endif
