@@ -1,0 +1,27 @@
+# Tests in C against a server process of their own, through generated stubs.
+
+if(NOT TARGET PkgConfig::CMOCKA)
+    pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+endif()
+
+add_library(test_service_client STATIC
+    ${CMAKE_CURRENT_SOURCE_DIR}/lib/server_process.c
+    ${CMAKE_CURRENT_SOURCE_DIR}/lib/service_client.c)
+target_include_directories(test_service_client PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/lib)
+target_link_libraries(test_service_client PUBLIC payloadstore_proto grpc_c
+                                          PRIVATE payloadstore_warnings)
+
+# payloadstore_service_test(name): integration/<name>.c
+function(payloadstore_service_test name)
+    add_executable(test_${name} ${CMAKE_CURRENT_SOURCE_DIR}/integration/${name}.c)
+    target_link_libraries(test_${name}
+        PRIVATE test_service_client PkgConfig::CMOCKA Threads::Threads payloadstore_warnings)
+    add_test(NAME ${name} COMMAND test_${name})
+    set_tests_properties(${name} PROPERTIES
+        LABELS integration
+        TIMEOUT 600
+        ENVIRONMENT "PAYLOADSTORED=$<TARGET_FILE:payloadstored>")
+endfunction()
+
+payloadstore_service_test(real_job_c)
+payloadstore_service_test(compact_stream)

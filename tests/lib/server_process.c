@@ -1,0 +1,85 @@
+#include "server_process.h"
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ARGS_MAX 32
+
+static void must(int ok, const char *what)
+{
+    if (!ok) {
+        perror(what);
+        abort();
+    }
+}
+
+void server_process_init(struct server_process *server)
+{
+    *server = (struct server_process){0};
+    snprintf(server->dir, sizeof server->dir, "/tmp/payloadstored-test-XXXXXX");
+    must(mkdtemp(server->dir) != NULL, "mkdtemp");
+    snprintf(server->address, sizeof server->address, "unix:%s/socket", server->dir);
+}
+
+static void run_server(const struct server_process *server, const char *const *flags)
+{
+    char data[128], log[128];
+    snprintf(data, sizeof data, "%s/data", server->dir);
+    snprintf(log, sizeof log, "%s/log", server->dir);
+    int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
+    must(fd >= 0 && dup2(fd, STDERR_FILENO) >= 0, log);
+
+    const char *args[ARGS_MAX] = {getenv("PAYLOADSTORED"), "--data-dir", data, "--listen",
+                                  server->address};
+    for (size_t n = 5; flags != NULL && *flags != NULL && n < ARGS_MAX - 1; n++, flags++) {
+        args[n] = *flags;
+    }
+    must(args[0] != NULL, "PAYLOADSTORED is not set");
+    execv(args[0], (char *const *)args);
+    must(0, args[0]);
+}
+
+void server_process_start(struct server_process *server, const char *const *flags)
+{
+    server->pid = fork();
+    must(server->pid >= 0, "fork");
+    if (server->pid == 0) {
+        run_server(server, flags);
+    }
+    const struct grpc_c_channel_options options = {.max_receive_bytes = 128u << 20};
+    server->channel = grpc_c_channel_create(server->address, &options);
+    must(server->channel != NULL, "grpc_c_channel_create");
+}
+
+int server_process_stop(struct server_process *server, int signal)
+{
+    int status = 0;
+    grpc_c_channel_destroy(server->channel);
+    server->channel = NULL;
+    must(kill(server->pid, signal) == 0, "kill");
+    must(waitpid(server->pid, &status, 0) == server->pid, "waitpid");
+    server->pid = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *walk)
+{
+    (void)st;
+    (void)kind;
+    (void)walk;
+    return remove(path);
+}
+
+void server_process_fini(struct server_process *server)
+{
+    if (server->pid > 0) {
+        server_process_stop(server, SIGKILL);
+    }
+    nftw(server->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}

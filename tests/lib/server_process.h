@@ -1,0 +1,26 @@
+/* A real payloadstored for a C test: a process of its own, on a unix: socket of its own. */
+#ifndef TESTS_SERVER_PROCESS_H
+#define TESTS_SERVER_PROCESS_H
+
+#include <sys/types.h>
+
+#include <grpc-c/grpc-c.h>
+
+struct server_process {
+    pid_t pid;
+    char dir[64];      /* holds data, socket and log; a new directory */
+    char address[128]; /* "unix:..." */
+    grpc_c_channel *channel;
+};
+
+/* Makes the directory; no server yet. */
+void server_process_init(struct server_process *server);
+/* Starts the program that PAYLOADSTORED names, with `flags` (NULL-terminated) after its own, and a
+ * channel to it. */
+void server_process_start(struct server_process *server, const char *const *flags);
+/* Sends the signal and waits. Returns the exit status, or 128 and the signal that ended it. */
+int server_process_stop(struct server_process *server, int signal);
+/* Kills what still runs and deletes the directory. */
+void server_process_fini(struct server_process *server);
+
+#endif

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""The lint finds what it is there to find: each check fails on a small tree that breaks its rule,
+and passes on one that does not."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+LINT = pathlib.Path(__file__).resolve().parent
+ROOT = LINT.parent.parent
+
+
+class LintTest(unittest.TestCase):
+    def setUp(self):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="lint-test-"))
+        self.addCleanup(shutil.rmtree, self.root)
+        subprocess.run(["git", "init", "--quiet", self.root], check=True)
+        for name in (".clang-format", ".clang-tidy"):
+            shutil.copy(ROOT / name, self.root / name)
+
+    def write(self, path, text):
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def lint(self, check, *arguments):
+        done = subprocess.run(
+            [LINT / check, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        return done.returncode, done.stdout
+
+    def assert_passes(self, check, *arguments):
+        status, said = self.lint(check, *arguments)
+        self.assertEqual(status, 0, said)
+
+    def assert_finds(self, where, what, check, *arguments):
+        status, said = self.lint(check, *arguments)
+        self.assertNotEqual(status, 0)
+        lines = [line for line in said.splitlines() if where in line and what in line]
+        self.assertTrue(lines, f"no line with {where} and {what} in:\n{said}")
+
+    def includes(self):
+        return "includes", "--root", self.root
+
+    def test_an_empty_list_of_files_fails_every_check(self):
+        shutil.rmtree(self.root / ".git")
+        for name in (".clang-format", ".clang-tidy"):
+            (self.root / name).unlink()
+        subprocess.run(["git", "init", "--quiet", self.root], check=True)
+        self.assert_finds("lint", "no file", "format", self.root)
+        self.assert_finds("lint", "no file", "scripts", self.root)
+        self.assert_finds("lint", "no file", *self.includes())
+        with tempfile.TemporaryDirectory() as build:
+            (pathlib.Path(build) / "compile_commands.json").write_text("[]")
+            self.assert_finds("lint", "no file", "tidy", build, self.root)
+
+    def test_format_finds_a_badly_laid_out_line(self):
+        self.write("store/src/a.c", "int a(void);\n")
+        self.assert_passes("format", self.root)
+        self.write("store/src/a.c", "int   a( void );\n")
+        self.assert_finds("store/src/a.c:1:", "clang-format", "format", self.root)
+
+    def tidy(self, *built):
+        build = self.root / ".build"
+        build.mkdir(exist_ok=True)
+        entries = [
+            {
+                "directory": str(build),
+                "file": str(self.root / path),
+                "command": f"cc -c {self.root / path}",
+            }
+            for path in built
+        ]
+        (build / "compile_commands.json").write_text(json.dumps(entries))
+        return "tidy", build, self.root
+
+    def test_tidy_finds_a_branch_without_braces(self):
+        self.write("store/src/a.c", "int a(int b)\n{\n    return b;\n}\n")
+        self.assert_passes(*self.tidy("store/src/a.c"))
+        self.write("store/src/a.c", "int a(int b)\n{\n    if (b)\n        b = 1;\n    return b;\n}\n")
+        self.assert_finds("store/src/a.c:3:", "braces", *self.tidy("store/src/a.c"))
+
+    def test_tidy_finds_a_file_that_nothing_builds(self):
+        self.write("store/src/a.c", "int a(void);\n")
+        self.write("store/src/b.c", "int b(void);\n")
+        self.assert_finds("store/src/b.c:1:", "not built", *self.tidy("store/src/a.c"))
+
+    def test_scripts_finds_an_unquoted_variable_and_an_unused_import(self):
+        self.write("tests/a", '#!/usr/bin/env bash\necho "$1"\n')
+        self.write("tests/b.py", "print(1)\n")
+        self.assert_passes("scripts", self.root)
+        self.write("tests/a", "#!/usr/bin/env bash\necho $1\n")
+        self.assert_finds("tests/a:2:", "SC2086", "scripts", self.root)
+        self.write("tests/a", '#!/usr/bin/env bash\necho "$1"\n')
+        self.write("tests/b.py", "import os\n")
+        self.assert_finds("tests/b.py:1:", "unused", "scripts", self.root)
+
+    def test_includes_knows_each_part_s_neighbours(self):
+        self.write("store/src/own.h", "")
+        self.write("store/src/other.c", "")
+        for path, good, bad in [
+            ("store/src/a.c", '"own.h"', '"grpc-c/server.h"'),
+            ("store/src/a.c", "<isa-l.h>", "<json-c/json.h>"),
+            ("store/src/a.c", "<sys/uio.h>", "<nonsense.h>"),
+            ("store/src/a.c", '"payloadstore/error.h"', '"elsewhere.h"'),
+            ("store/include/payloadstore/a.h", '"payloadstore/error.h"', "<isa-l.h>"),
+            ("grpc-c/src/a.c", "<grpc/grpc.h>", '"payloadstore/payloadstore.h"'),
+            ("grpc-c/include/grpc-c/a.h", "<protobuf-c/protobuf-c.h>", "<grpc/grpc.h>"),
+            ("grpc-c/plugin/a.c", "<protobuf-c/protobuf-c.h>", "<grpc/grpc.h>"),
+            ("server/src/a.c", '"grpc-c/server.h"', "<grpc/grpc.h>"),
+            ("server/src/a.c", '"payloadstore/payloadstore.h"', "<grpc/support/log.h>"),
+            ("server/src/a.c", '"grpc/health/v1/health.pb-c.h"', '"own.h"'),
+            ("clients/c/a.c", '"grpc-c/client.h"', '"payloadstore/payloadstore.h"'),
+            ("server/src/a.c", '"some_descriptor_set.h"', "<isa-l.h>"),
+            ("tests/unit/a.c", "<cmocka.h>", "<grpc/grpc.h>"),
+            ("tests/unit/a.c", '"own.h"', '"elsewhere.h"'),
+            ("tests/unit/grpc_c_a.c", "<grpc/grpc.h>", "<nonsense.h>"),
+            ("tests/bench/a.c", "<grpc/grpc.h>", "<nonsense.h>"),
+        ]:
+            with self.subTest(path=path, good=good, bad=bad):
+                self.write(path, f"#include {good}\n")
+                self.assert_passes(*self.includes())
+                self.write(path, f"/* a\n * b */\n#include {bad}\n")
+                self.assert_finds(f"{path}:3:", bad.strip('<>"'), *self.includes())
+                (self.root / path).unlink()
+
+    def test_includes_finds_core_s_types_in_public_headers(self):
+        header = "grpc-c/include/grpc-c/a.h"
+        self.write("grpc-c/src/a.c", "")
+        self.write(header, "/* grpc_call is core's */\ntypedef struct grpc_c_call grpc_c_call;\n")
+        self.assert_passes(*self.includes())
+        self.write(header, "struct grpc_c_a {\n    grpc_slice slice;\n};\n")
+        self.assert_finds(f"{header}:2:", "grpc_slice", *self.includes())
+
+    def test_includes_finds_a_system_call_outside_its_file(self):
+        self.write("store/src/sys.c", "void a(void)\n{\n    fdatasync(1);\n}\n")
+        self.write(
+            "store/src/b.c",
+            '/* rename() is sys.c\'s */\nvoid b(void)\n{\n    say("open(");\n    plsi_sys_pread(1);\n'
+            "    ops->rename(1);\n}\n",
+        )
+        self.assert_passes(*self.includes())
+        for call in ("pread", "pwritev", "fdatasync", "open", "rename"):
+            self.write("store/src/b.c", f"void b(void)\n{{\n    {call}(1);\n}}\n")
+            self.assert_finds("store/src/b.c:3:", call, *self.includes())
+
+    def test_includes_finds_generated_code_that_knows_too_much(self):
+        self.write("store/src/a.c", "")
+        with tempfile.TemporaryDirectory() as build:
+            self.assert_finds(build, "no generated code", *self.includes(), "--build", build)
+            path = os.path.join(build, "a.grpc-c.c")
+            with open(path, "w") as file:
+                file.write('#include "grpc-c/service.h"\n#include "a.pb-c.h"\n')
+            self.assert_passes(*self.includes(), "--build", build)
+            with open(path, "w") as file:
+                file.write("#include <grpc/grpc.h>\n")
+            self.assert_finds(f"{path}:1:", "grpc/grpc.h", *self.includes(), "--build", build)
+
+    def test_includes_finds_a_newcomer_at_the_top_of_the_tree(self):
+        self.write("store/src/a.c", "")
+        self.write(".editorconfig", "")
+        self.assert_passes(*self.includes())
+        self.write("notes/plan.md", "")
+        self.assert_finds("notes:1:", "top", *self.includes())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
