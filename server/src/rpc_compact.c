@@ -6,7 +6,8 @@
  *   gathering  a read, or an I/O thread that  a message (take_message), then another read;
  *              takes a message's live refs    a caller silent for too long (expired)
  *   running    a thread of its own (run)      pls_compact_run's end
- *   answering  a write                        its on_written (answer)
+ *   answering  a write, or an I/O thread      its on_written (answer), the thread's message
+ * (send_next) that reads the map off the relocation table
  *
  * One of them at a time, so the fields need no lock but for `compact`, which a cancellation reaches
  * for at any moment. A stream that ends in any way without `commit` changes nothing.
@@ -137,7 +138,13 @@ static bool send_relocations(struct compact_call *c)
     }
     Payloadstore__V1__CompactSealedResponse response =
         PAYLOADSTORE__V1__COMPACT_SEALED_RESPONSE__INIT;
-    response.n_relocations = pls_compact_next_map(c->compact, r->map, PER_MESSAGE);
+    enum pls_code code =
+        pls_compact_next_map(c->compact, r->map, PER_MESSAGE, &response.n_relocations);
+    if (code != PLS_OK) {
+        free(r);
+        fail(c, code, "the relocation table cannot be read; the compaction has committed");
+        return true;
+    }
     response.relocations = r->pointers;
     for (size_t i = 0; i < response.n_relocations; i++) {
         payloadstore__v1__relocation__init(&r->messages[i]);
@@ -174,17 +181,30 @@ static void send_summary(struct compact_call *c)
     grpc_c_call_finish(c->call, &(struct grpc_c_status){.code = GRPC_C_OK});
 }
 
-/* The next message of the answer, once the one before it has been taken. */
-static void answer(grpc_c_call *call, void *arg)
+/* The next message of the answer. On an I/O thread, or the compaction's own. */
+static void send_next(struct compact_call *c)
 {
-    struct compact_call *c = arg;
-    if (grpc_c_call_cancelled(call)) {
+    if (grpc_c_call_cancelled(c->call)) {
         fail(c, PLS_CANCELLED, "the caller has gone; the compaction has committed");
         return;
     }
     if (!send_damaged(c) && !send_relocations(c)) {
         send_summary(c);
     }
+}
+
+static void send_next_job(struct pls_job *job)
+{
+    send_next((struct compact_call *)((char *)job - offsetof(struct compact_call, job)));
+}
+
+/* The message before has been taken. */
+static void answer(grpc_c_call *call, void *arg)
+{
+    struct compact_call *c = arg;
+    (void)call;
+    c->job.run = send_next_job;
+    pls_dir_run(c->service->dir, &c->job);
 }
 
 /* -- running ----------------------------------------------------------------------------------- */
@@ -222,7 +242,7 @@ static void *run(void *arg)
     if (code != PLS_OK) {
         fail(c, code, error.text);
     } else {
-        answer(c->call, c);
+        send_next(c);
     }
     return NULL;
 }
@@ -270,10 +290,13 @@ static bool begin(struct compact_call *c)
         fail(c, PLS_INVALID_ARGUMENT, "the first message has no seal");
         return false;
     }
-    if (m->carry_recent_ms != 0 || m->map_only) {
+    if (m->carry_recent_ms != 0) {
         fail_reason(c, GRPC_C_UNIMPLEMENTED, PAYLOADSTORE__V1__REASON__REASON_UNSPECIFIED,
-                    m->map_only ? "map_only is not implemented yet"
-                                : "carry_recent_ms is not implemented yet");
+                    "carry_recent_ms is not implemented yet");
+        return false;
+    }
+    if (m->map_only && m->n_live > 0) {
+        fail(c, PLS_INVALID_ARGUMENT, "map_only takes no live refs");
         return false;
     }
     const struct pls_seal seal = {.sealed_id = m->seal->sealed_id,
@@ -281,6 +304,7 @@ static bool begin(struct compact_call *c)
     const struct pls_compact_options options = {.epoch = m->epoch,
                                                 .min_garbage_percent = m->min_garbage_percent,
                                                 .dry_run = m->dry_run,
+                                                .map_only = m->map_only,
                                                 .keep_damaged = m->keep_damaged};
     c->dry_run = m->dry_run;
     struct pls_error error;
@@ -330,7 +354,8 @@ static void take_message(struct pls_job *job)
     if (c->message->expected_live != NULL) {
         pls_compact_expect(c->compact, c->message->expected_live->value);
     }
-    if (c->message->commit) {
+    /* map_only changes nothing that would have to wait for a commit. */
+    if (c->message->commit || c->message->map_only) {
         start_run(c);
     } else {
         wait_for_message(c);

@@ -46,10 +46,15 @@ struct plsi_backend_ops {
     /* A new, empty blob; fails where the name is taken. Durable when it returns. */
     enum pls_code (*create)(struct plsi_backend *backend, const char *name, struct plsi_blob **blob,
                             struct pls_error *error);
+    /* NO_RECORD where there is none of that name. */
     enum pls_code (*open)(struct plsi_backend *backend, const char *name, struct plsi_blob **blob,
                           uint64_t *size, struct pls_error *error);
-    /* Renames without ever replacing. Durable after sync_names. */
+    /* Renames without ever replacing; NO_RECORD where there is no `from`. Durable after sync_names.
+     */
     enum pls_code (*publish)(struct plsi_backend *backend, const char *from, const char *to,
+                             struct pls_error *error);
+    /* Renames, taking away what bore the name: one step, durable after sync_names. */
+    enum pls_code (*replace)(struct plsi_backend *backend, const char *from, const char *to,
                              struct pls_error *error);
     /* Missing already is success. Durable after sync_names. */
     enum pls_code (*remove)(struct plsi_backend *backend, const char *name,
@@ -101,6 +106,10 @@ struct plsi_root_ops {
     enum pls_code (*store)(struct plsi_root *root, const char *name, bool create,
                            struct plsi_backend **backend, struct pls_error *error);
 };
+
+/* An append that is waited for. */
+enum pls_code plsi_append_and_wait(struct plsi_blob *blob, uint64_t offset, void *data,
+                                   size_t length);
 
 /* The local file system. Makes `path` where missing; LOCKED where another process owns it. */
 enum pls_code plsi_files_open(const char *path, struct plsi_root **root, struct pls_error *error);

@@ -85,96 +85,71 @@ static enum pls_code sync_outputs(struct plsi_rewrite *rw)
     return PLS_OK;
 }
 
-/* An output whose name cannot be taken away stays as a segment, so that its id is not tried again:
- * garbage of the next compaction. */
-static void unpublish(struct plsi_rewrite *rw, const struct plsi_output *output)
-{
-    char name[PLSI_FILE_NAME];
-    plsi_segment_name(output->id, name);
-    if (rw->store->backend->ops->remove(rw->store->backend, name, NULL) != PLS_OK) {
-        plsi_table_add(&rw->store->table, plsi_segment_hold(output->segment));
-    }
-}
-
-/* On failure those that were renamed are taken away again: nobody knows of them. */
-static enum pls_code publish_outputs(struct plsi_rewrite *rw)
+/* The commit. Where it fails nobody knows which of the two tables the disk has: the next open will
+ * see. */
+static enum pls_code rename_table(struct plsi_rewrite *rw)
 {
     const struct plsi_backend_ops *ops = rw->store->backend->ops;
-    char from[PLSI_FILE_NAME], to[PLSI_FILE_NAME];
-    enum pls_code code = PLS_OK;
-    size_t published = 0;
-    while (code == PLS_OK && published < rw->compact->n_outputs) {
-        plsi_output_name(rw->compact->outputs[published].id, from);
-        plsi_segment_name(rw->compact->outputs[published].id, to);
-        code = ops->publish(rw->store->backend, from, to, rw->error);
-        published += code == PLS_OK;
-    }
-    if (code == PLS_OK && published > 0) {
+    enum pls_code code = ops->replace(rw->store->backend, PLSI_RELOCATIONS_TEMPORARY,
+                                      PLSI_RELOCATIONS_FILE, rw->error);
+    if (code == PLS_OK) {
         code = ops->sync_names(rw->store->backend, rw->error);
     }
-    if (code == PLS_OK) {
-        struct plsi_state state = rw->store->state;
-        plsi_state_close_seals(&state, rw->compact->seal.sealed_id);
-        state.next_id = rw->store->next_id;
-        state.clean = false;
-        code = plsi_state_write(rw->store->backend, &state, rw->error);
-        if (code == PLS_OK) {
-            rw->store->state = state;
-            return PLS_OK;
-        }
-    }
-    while (published > 0) {
-        unpublish(rw, &rw->compact->outputs[--published]);
+    if (code != PLS_OK) {
+        rw->compact->undecided = true;
+        atomic_store(&rw->store->stopped_writing, true);
     }
     return code;
 }
 
-/* With store->admin held: the outputs stand in for the sources, at once for every reader. */
-static enum pls_code commit(struct plsi_rewrite *rw)
+/* The outputs stand in for the sources, at once for every reader. */
+static void switch_over(struct plsi_rewrite *rw)
 {
     struct pls_compact *compact = rw->compact;
-    enum pls_code code = plsi_rewrite_interrupted(rw);
-    if (code == PLS_OK && plsi_table_reserve(&rw->store->table, compact->n_outputs) != PLS_OK) {
-        code = plsi_fail(rw->error, PLS_NO_MEMORY, "out of memory");
-    }
-    if (code == PLS_OK) {
-        code = publish_outputs(rw);
-    }
-    if (code != PLS_OK) {
-        return code;
-    }
+    struct plsi_table *table = &rw->store->table;
     for (size_t i = 0; i < compact->n_outputs; i++) {
-        plsi_table_add(&rw->store->table, compact->outputs[i].segment);
+        plsi_table_add(table, compact->outputs[i].segment);
         compact->outputs[i].segment = NULL;
     }
-    compact->committed = true;
+    plsi_table_set_relocations(table, plsi_relocations_hold(compact->result));
     for (size_t i = 0; i < compact->n_victims; i++) {
-        if (!compact->victims[i].keep) {
-            plsi_table_remove(&rw->store->table, compact->victims[i].id);
-        }
-    }
-    return PLS_OK;
-}
-
-/* After the commit: what cannot be deleted is garbage of the next compaction. */
-static void remove_sources(struct plsi_rewrite *rw)
-{
-    const struct plsi_backend_ops *ops = rw->store->backend->ops;
-    struct pls_error error;
-    for (size_t i = 0; i < rw->compact->n_victims; i++) {
-        struct plsi_victim *victim = &rw->compact->victims[i];
+        struct plsi_victim *victim = &compact->victims[i];
         if (!victim->keep) {
-            char name[PLSI_FILE_NAME];
-            plsi_segment_name(victim->id, name);
-            if (ops->remove(rw->store->backend, name, &error) != PLS_OK) {
-                plsi_log(rw->store->dir, PLS_LOG_WARNING, rw->store->name, "delete_failed", "%s",
-                         error.text);
-            }
+            plsi_table_remove(table, victim->id);
         }
         plsi_segment_release(victim->segment);
         victim->segment = NULL;
     }
-    ops->sync_names(rw->store->backend, NULL);
+    compact->committed = true;
+}
+
+static enum pls_code commit(struct plsi_rewrite *rw)
+{
+    pthread_mutex_lock(&rw->store->admin);
+    enum pls_code code = plsi_rewrite_interrupted(rw);
+    if (code == PLS_OK && plsi_table_reserve(&rw->store->table, rw->compact->n_outputs) != PLS_OK) {
+        code = plsi_fail(rw->error, PLS_NO_MEMORY, "out of memory");
+    }
+    if (code == PLS_OK) {
+        code = rename_table(rw);
+    }
+    if (code == PLS_OK) {
+        switch_over(rw);
+    }
+    pthread_mutex_unlock(&rw->store->admin);
+    return code;
+}
+
+/* After the commit the call has succeeded, whatever the disk says now: the next open does the rest.
+ */
+static void finish(struct plsi_rewrite *rw)
+{
+    struct pls_error error;
+    if (plsi_redo(rw->store, rw->compact->result, &error) != PLS_OK) {
+        atomic_store(&rw->store->stopped_writing, true);
+        plsi_log(rw->store->dir, PLS_LOG_ERROR, rw->store->name, "commit_unfinished",
+                 "%s; the store takes no writes until it is opened again", error.text);
+    }
 }
 
 /* -- the run ----------------------------------------------------------------------------------- */
@@ -188,27 +163,39 @@ static enum pls_code rewrite_all(struct plsi_rewrite *rw)
             code = plsi_rewrite_victim(rw, &compact->victims[i]);
         }
     }
-    if (code == PLS_OK) {
-        summarise(rw);
-        code = sync_outputs(rw);
+    if (code != PLS_OK) {
+        return code;
     }
-    return code;
+    summarise(rw);
+    if (compact->options.dry_run) {
+        return PLS_OK;
+    }
+    code = sync_outputs(rw);
+    return code == PLS_OK ? plsi_write_table(compact, rw->store->backend, rw->error) : code;
+}
+
+/* Before the commit every error leaves nothing behind. */
+static void clear_up(struct plsi_rewrite *rw)
+{
+    const struct plsi_backend_ops *ops = rw->store->backend->ops;
+    while (rw->compact->n_outputs > 0) {
+        plsi_rewrite_drop_output(rw);
+    }
+    ops->remove(rw->store->backend, PLSI_RELOCATIONS_TEMPORARY, NULL);
+    plsi_relocations_release(rw->compact->result);
+    rw->compact->result = NULL;
 }
 
 static enum pls_code run(struct plsi_rewrite *rw)
 {
-    pls_store *store = rw->store;
     enum pls_code code = rewrite_all(rw);
     if (code == PLS_OK && !rw->compact->options.dry_run) {
-        pthread_mutex_lock(&store->admin);
         code = commit(rw);
-        pthread_mutex_unlock(&store->admin);
-        if (code == PLS_OK) {
-            remove_sources(rw);
-        }
     }
-    while (code != PLS_OK && rw->compact->n_outputs > 0) {
-        plsi_rewrite_drop_output(rw);
+    if (rw->compact->committed) {
+        finish(rw);
+    } else if (code != PLS_OK && !rw->compact->undecided) {
+        clear_up(rw);
     }
     return code;
 }
@@ -255,6 +242,11 @@ enum pls_code pls_compact_run(pls_compact *compact,
                               .report_arg = arg,
                               .reported_ms = plsi_now_ms()};
     plsi_ok(rw.error);
+    if (compact->replay) {
+        compact->summary = compact->standing->summary;
+        compact->result = plsi_relocations_hold(compact->standing);
+        return PLS_OK;
+    }
     if (!set_running(compact, true)) {
         return plsi_fail(rw.error, PLS_CANCELLED, "the store let go of the compaction");
     }

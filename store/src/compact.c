@@ -27,14 +27,30 @@ static enum pls_code check_handle(const struct plsi_state *state, const struct p
                      seal->compaction_id, pls_strerror(code));
 }
 
-static enum pls_code take_victim(struct plsi_victim *victim, struct plsi_segment *segment)
+static uint64_t *new_bits(uint64_t n)
+{
+    return calloc(n / 64 + 1, sizeof(uint64_t));
+}
+
+/* Sets bit i; false where it was set before. */
+static bool set_bit(uint64_t *bits, uint64_t i)
+{
+    uint64_t bit = 1ull << (i % 64);
+    bool was_set = (bits[i / 64] & bit) != 0;
+    bits[i / 64] |= bit;
+    return !was_set;
+}
+
+static enum pls_code take_victim(struct plsi_victim *victim, struct plsi_segment *segment,
+                                 bool has_names)
 {
     victim->id = segment->id;
     victim->segment = segment;
     victim->index = plsi_index_hold(segment->index);
     victim->n_records = plsi_index_count(segment->index);
-    victim->live = calloc(victim->n_records / 64 + 1, sizeof *victim->live);
-    return victim->live != NULL ? PLS_OK : PLS_NO_MEMORY;
+    victim->live = new_bits(victim->n_records);
+    victim->given = has_names ? new_bits(victim->n_records) : NULL;
+    return victim->live != NULL && (victim->given != NULL || !has_names) ? PLS_OK : PLS_NO_MEMORY;
 }
 
 static enum pls_code take_victims(struct pls_compact *compact, struct pls_error *error)
@@ -49,7 +65,8 @@ static enum pls_code take_victims(struct pls_compact *compact, struct pls_error 
     }
     enum pls_code code = PLS_OK;
     for (size_t i = 0; i < n; i++) {
-        enum pls_code taken = take_victim(&compact->victims[i], segments[i]);
+        enum pls_code taken =
+            take_victim(&compact->victims[i], segments[i], compact->standing != NULL);
         code = code == PLS_OK ? taken : code;
     }
     compact->n_victims = n;
@@ -57,16 +74,46 @@ static enum pls_code take_victims(struct pls_compact *compact, struct pls_error 
     return code == PLS_OK ? PLS_OK : plsi_fail(error, code, "out of memory");
 }
 
+/* The names that the last compaction forwards: each may be given as live. */
+static enum pls_code take_names(struct pls_compact *compact, struct pls_error *error)
+{
+    if (compact->standing == NULL) {
+        return PLS_OK;
+    }
+    compact->standing_given = new_bits(compact->standing->n_entries);
+    return compact->standing_given != NULL ? PLS_OK
+                                           : plsi_fail(error, PLS_NO_MEMORY, "out of memory");
+}
+
+static bool has_committed(const struct pls_compact *compact)
+{
+    const struct plsi_relocations *standing = compact->standing;
+    return standing != NULL && standing->seal.sealed_id == compact->seal.sealed_id &&
+           standing->seal.compaction_id == compact->seal.compaction_id;
+}
+
 /* With store->admin held. */
 static enum pls_code admit(struct pls_compact *compact, struct pls_error *error)
 {
     pls_store *store = compact->store;
     enum pls_code code = plsi_store_check_writer(store, compact->options.epoch, error);
-    if (code == PLS_OK) {
-        code = check_handle(&store->state, &compact->seal, error);
+    if (code != PLS_OK) {
+        return code;
+    }
+    compact->standing = plsi_table_relocations(&store->table);
+    compact->replay = has_committed(compact);
+    if (compact->replay) {
+        return PLS_OK;
+    }
+    code = check_handle(&store->state, &compact->seal, error);
+    if (code == PLS_OK && compact->options.map_only) {
+        code = plsi_fail(error, PLS_NOT_COMMITTED, "%s", pls_strerror(PLS_NOT_COMMITTED));
     }
     if (code == PLS_OK && store->compaction != NULL) {
         code = plsi_fail(error, PLS_COMPACTION_RUNNING, "%s", pls_strerror(PLS_COMPACTION_RUNNING));
+    }
+    if (code == PLS_OK) {
+        code = take_names(compact, error);
     }
     if (code == PLS_OK) {
         code = take_victims(compact, error);
@@ -90,6 +137,7 @@ enum pls_code pls_compact_begin(pls_store *store, const struct pls_seal *seal,
         return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
     }
     compact->magic = MAGIC;
+    plsi_table_cursor_init(&compact->cursor, NULL);
     compact->seal = *seal;
     compact->options = *options;
     compact->store = store;
@@ -122,6 +170,13 @@ static bool note_damaged(struct pls_compact *compact, const struct pls_ref *ref,
     return true;
 }
 
+static enum pls_code fail_live(const struct pls_ref *ref, enum pls_code code,
+                               struct pls_error *error)
+{
+    return plsi_fail(error, code, "live ref %" PRIu32 ":%" PRIu64 " of %" PRIu32 " bytes: %s",
+                     ref->file_id, ref->offset, ref->length, pls_strerror(code));
+}
+
 enum pls_code plsi_compact_unreadable(struct pls_compact *compact, const struct pls_ref *ref,
                                       enum pls_code code, struct pls_error *error)
 {
@@ -131,11 +186,10 @@ enum pls_code plsi_compact_unreadable(struct pls_compact *compact, const struct 
         }
         return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
     }
-    return plsi_fail(error, code, "live ref %" PRIu32 ":%" PRIu64 " of %" PRIu32 " bytes: %s",
-                     ref->file_id, ref->offset, ref->length, pls_strerror(code));
+    return fail_live(ref, code, error);
 }
 
-static struct plsi_victim *victim_of(struct pls_compact *compact, uint32_t id)
+struct plsi_victim *plsi_victim_of(struct pls_compact *compact, uint32_t id)
 {
     size_t low = 0, high = compact->n_victims;
     while (low < high) {
@@ -188,8 +242,9 @@ static enum pls_code claim(struct plsi_victim *victim, uint64_t i, uint32_t crc3
     return PLS_OK;
 }
 
+/* `by_name`: the record's own place was given, not an older name of it. */
 static enum pls_code mark(struct pls_compact *compact, struct plsi_victim *victim,
-                          const struct pls_ref *ref)
+                          const struct pls_ref *ref, bool by_name)
 {
     uint64_t i;
     if (!plsi_index_find(victim->index, ref->offset, &i) || i >= victim->n_records) {
@@ -205,13 +260,68 @@ static enum pls_code mark(struct pls_compact *compact, struct plsi_victim *victi
     } else if (ref->crc32c != 0 && ref->crc32c != entry->crc32c) {
         code = PLS_DAMAGED;
     }
-    uint64_t bit = 1ull << (i % 64);
-    if (code == PLS_OK && (victim->live[i / 64] & bit) == 0) {
-        victim->live[i / 64] |= bit;
+    if (code == PLS_OK && by_name && victim->given != NULL) {
+        set_bit(victim->given, i);
+    }
+    if (code == PLS_OK && set_bit(victim->live, i)) {
         victim->live_records++;
         victim->live_bytes += PLSI_PREFIX + (uint64_t)ref->length;
     }
     return code;
+}
+
+/* A name whose segment is gone: the last compaction may have moved its record. */
+static enum pls_code mark_moved(struct pls_compact *compact, const struct pls_ref *ref)
+{
+    struct plsi_moved moved;
+    uint64_t i;
+    if (compact->standing == NULL) {
+        return PLS_NO_RECORD;
+    }
+    enum pls_code code =
+        plsi_relocations_find(compact->standing, ref->file_id, ref->offset, &moved, &i);
+    if (code == PLS_OK && moved.length != ref->length) {
+        code = PLS_NO_RECORD;
+    }
+    if (code == PLS_OK && ref->crc32c != 0 && ref->crc32c != moved.crc32c) {
+        code = PLS_DAMAGED;
+    }
+    if (code != PLS_OK) {
+        return code;
+    }
+    struct pls_ref now = plsi_moved_to(&moved);
+    struct plsi_victim *victim = plsi_victim_of(compact, now.file_id);
+    struct plsi_segment *later = NULL;
+    if (victim != NULL) {
+        code = mark(compact, victim, &now, false);
+        victim->keep = victim->keep || code == PLS_DAMAGED;
+    } else {
+        later = plsi_table_find(&compact->store->table, now.file_id);
+        code = later != NULL ? PLS_OK : PLS_NO_RECORD; /* another program took it away */
+    }
+    plsi_segment_release(later);
+    if (code == PLS_OK || code == PLS_DAMAGED) {
+        set_bit(compact->standing_given, i);
+    }
+    return code;
+}
+
+/* A second call for a compaction that has committed: was it given this ref then? */
+static enum pls_code check_kept(struct pls_compact *compact, const struct pls_ref *ref,
+                                struct pls_error *error)
+{
+    struct plsi_moved moved;
+    uint64_t i;
+    if (plsi_relocations_role(compact->standing, ref->file_id) == PLSI_ROLE_KEPT) {
+        return PLS_OK;
+    }
+    enum pls_code code =
+        plsi_relocations_find(compact->standing, ref->file_id, ref->offset, &moved, &i);
+    if (code == PLS_DAMAGED) {
+        return plsi_fail(error, PLS_IO, "the relocation table cannot be read");
+    }
+    return code == PLS_OK && moved.length == ref->length ? PLS_OK
+                                                         : fail_live(ref, PLS_REF_NOT_KEPT, error);
 }
 
 static enum pls_code take_live(struct pls_compact *compact, const struct pls_ref *ref,
@@ -219,22 +329,26 @@ static enum pls_code take_live(struct pls_compact *compact, const struct pls_ref
 {
     compact->n_given++;
     if (!plsi_ref_possible(ref)) {
-        return plsi_fail(error, PLS_INVALID_REF,
-                         "live ref %" PRIu32 ":%" PRIu64 " of %" PRIu32 " bytes: %s", ref->file_id,
-                         ref->offset, ref->length, pls_strerror(PLS_INVALID_REF));
+        return fail_live(ref, PLS_INVALID_REF, error);
     }
     if (ref->file_id > compact->seal.sealed_id) {
         return PLS_OK;
     }
-    struct plsi_victim *victim = victim_of(compact, ref->file_id);
-    enum pls_code code = victim != NULL ? mark(compact, victim, ref) : PLS_NO_RECORD;
+    if (compact->replay) {
+        return check_kept(compact, ref, error);
+    }
+    struct plsi_victim *victim = plsi_victim_of(compact, ref->file_id);
+    enum pls_code code =
+        victim != NULL ? mark(compact, victim, ref, true) : mark_moved(compact, ref);
     switch (code) {
     case PLS_OK:
         return PLS_OK;
     case PLS_NO_RECORD:
         return plsi_compact_unreadable(compact, ref, PLS_LIVE_NO_RECORD, error);
     case PLS_DAMAGED:
-        victim->keep = true;
+        if (victim != NULL) {
+            victim->keep = true;
+        }
         return plsi_compact_unreadable(compact, ref, PLS_LIVE_DAMAGED, error);
     default:
         return plsi_fail(error, code, "%s", pls_strerror(code));
@@ -295,6 +409,8 @@ void pls_compact_destroy(pls_compact *compact)
         plsi_segment_release(compact->victims[i].segment);
         plsi_index_release(compact->victims[i].index);
         free(compact->victims[i].live);
+        free(compact->victims[i].given);
+        free(compact->victims[i].ranks);
         free(compact->victims[i].claimed);
     }
     for (size_t i = 0; i < compact->n_outputs; i++) {
@@ -304,6 +420,9 @@ void pls_compact_destroy(pls_compact *compact)
     free(compact->victims);
     free(compact->outputs);
     free(compact->damaged);
+    free(compact->standing_given);
+    plsi_relocations_release(compact->standing);
+    plsi_relocations_release(compact->result);
     compact->magic = 0;
     free(compact);
     pls_store_release(store);

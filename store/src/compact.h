@@ -1,18 +1,19 @@
 /*
  * A compaction as its files share it: compact.c gathers the live refs, rewrite.c rewrites their
- * records, commit.c plans and commits, map.c hands out the result.
+ * records, map.c writes the relocation table and reads the answer off it, commit.c plans and
+ * commits.
  *
- *   state      on disk                        left by
- *   gathering  nothing                        run, destroy
- *   running    outputs under temporary names  the commit; any error, which deletes them
- *   done       committed                      destroy
+ *   state      on disk                                      left by
+ *   gathering  nothing                                      run, destroy
+ *   running    outputs and table under temporary names      the commit; any error, which deletes
+ * them undecided  as the failed rename or sync has left it     the next open of the store done
+ * committed                                    destroy replay     committed by an earlier call
+ * destroy
  *
  * One thread drives it from begin to destroy; only `cancelled` is another's to set.
  *
- * The commit, and what a crash leaves at each step: outputs written and synced under temporary
- * names (deleted by the next open); renamed, the names synced (both copies lie there, the handle is
- * open, old refs read); the state written (the handle is used up); sources deleted one by one (the
- * rest is garbage of the next compaction).
+ * The commit is the rename of the relocation table to its own name. What a crash leaves before it
+ * the next open deletes; what it leaves after it the next open finishes (redo.c).
  */
 #ifndef PLSI_COMPACT_H
 #define PLSI_COMPACT_H
@@ -31,15 +32,23 @@ struct plsi_victim {
     struct plsi_index *index;     /* held to the end: the map is read off it */
     uint64_t n_records;
     uint64_t *live;    /* a bit a record */
+    uint64_t *given;   /* a bit a record: given by this very name; NULL: all live ones were */
     uint32_t *claimed; /* a checksum a walked record, out of live refs, 0: none; or NULL */
     uint64_t live_records, live_bytes;
     bool keep; /* stays in place */
+    /* Once all is rewritten: how many records were moved before this segment's first, and before
+     * each PLSI_RANK_RECORDS-th. */
+    uint64_t first_rank;
+    uint64_t *ranks;
 };
+
+#define PLSI_RANK_RECORDS 4096u
 
 struct plsi_output {
     uint32_t id;
     struct plsi_segment *segment; /* held until the commit */
     struct plsi_index *index;
+    uint64_t first_rank; /* how many records were moved before its first */
 };
 
 struct pls_compact {
@@ -50,6 +59,8 @@ struct pls_compact {
     atomic_bool cancelled;
     bool running; /* guarded by store->admin */
     bool committed;
+    bool undecided; /* the commit failed half-way: outputs and table stay for the next open */
+    bool replay;    /* of a compaction that has committed: there is nothing to do but to answer */
 
     struct plsi_victim *victims; /* by id, ascending */
     size_t n_victims;
@@ -62,10 +73,13 @@ struct pls_compact {
     struct pls_damaged *damaged;
     size_t n_damaged, room_damaged, next_damaged;
 
+    /* Names that the last compaction forwards, and which of them are given now: a bit an entry. */
+    struct plsi_relocations *standing; /* held; NULL: there are none */
+    uint64_t *standing_given;
+
     struct pls_compact_summary summary;
-    /* Where next_map goes on: victim and record, output and its entry. */
-    size_t map_victim, map_output;
-    uint64_t map_record, map_entry;
+    struct plsi_relocations *result; /* held: the map */
+    struct plsi_table_cursor cursor; /* where next_map goes on */
 };
 
 #define PLSI_COPY_BYTES (1u << 20) /* the buffer that records are copied through */
@@ -95,8 +109,21 @@ void plsi_compact_stop(pls_store *store);
 enum pls_code plsi_compact_unreadable(struct pls_compact *compact, const struct pls_ref *ref,
                                       enum pls_code code, struct pls_error *error);
 
+struct plsi_victim *plsi_victim_of(struct pls_compact *compact, uint32_t id);
+
 /* The first live record from number i on; n_records where there is none. */
 uint64_t plsi_victim_next(const struct plsi_victim *victim, uint64_t i);
+
+/* -- map.c -- */
+
+/* Makes plsi_new_place possible, once all is rewritten. NO_MEMORY. */
+enum pls_code plsi_rank_records(struct pls_compact *compact);
+/* Where record i of a rewritten segment, live, lies now. */
+struct pls_ref plsi_new_place(const struct pls_compact *compact, const struct plsi_victim *victim,
+                              uint64_t i);
+/* Writes the relocation table under its temporary name; it is compact->result. */
+enum pls_code plsi_write_table(struct pls_compact *compact, struct plsi_backend *backend,
+                               struct pls_error *error);
 
 /* -- rewrite.c -- */
 

@@ -86,6 +86,8 @@ static void remove_segments(pls_store *store)
         plsi_table_remove(&store->table, all[i]->id);
     }
     plsi_table_release_all(all, n);
+    plsi_table_set_relocations(&store->table, NULL);
+    store->backend->ops->remove(store->backend, PLSI_RELOCATIONS_FILE, NULL);
     store->backend->ops->sync_names(store->backend, NULL);
 }
 

@@ -273,6 +273,9 @@ static enum pls_code files_open(struct plsi_backend *backend, const char *name,
                                 struct plsi_blob **blob, uint64_t *size, struct pls_error *error)
 {
     int fd = plsi_sys_open(files_of(backend)->dirfd, name, O_RDWR, 0);
+    if (fd == -ENOENT) {
+        return plsi_fail(error, PLS_NO_RECORD, "there is no %s", name);
+    }
     if (fd < 0) {
         return failed(error, fd, "opening", name);
     }
@@ -293,6 +296,16 @@ static enum pls_code files_publish(struct plsi_backend *backend, const char *fro
                                    struct pls_error *error)
 {
     int cause = plsi_sys_rename_noreplace(files_of(backend)->dirfd, from, to);
+    if (cause == -ENOENT) {
+        return plsi_fail(error, PLS_NO_RECORD, "there is no %s", from);
+    }
+    return cause < 0 ? failed(error, cause, "renaming a file to", to) : PLS_OK;
+}
+
+static enum pls_code files_replace(struct plsi_backend *backend, const char *from, const char *to,
+                                   struct pls_error *error)
+{
+    int cause = plsi_sys_rename(files_of(backend)->dirfd, from, to);
     return cause < 0 ? failed(error, cause, "renaming a file to", to) : PLS_OK;
 }
 
@@ -360,6 +373,7 @@ static const struct plsi_backend_ops files_ops = {
     .create = files_create,
     .open = files_open,
     .publish = files_publish,
+    .replace = files_replace,
     .remove = files_remove,
     .sync_names = files_sync_names,
     .get_meta = files_get_meta,

@@ -1,9 +1,19 @@
 /*
- * A compaction's result. The map is not kept anywhere: the live records in file order, and the
- * entries of the outputs in the order in which they were written, are its two sides.
+ * A compaction's map: written as the relocation table, in two sorted streams merged by old name,
+ * and read off it for the answer.
+ *
+ * The one stream are the records that were moved, in file order; the entries of the outputs, in the
+ * order in which they were written, are where they lie now. The other are the older names that were
+ * given: each is forwarded to where its record lies after this compaction. A name that was not
+ * given is forwarded no longer.
  */
+#include <stdlib.h>
+
 #include "compact.h"
+#include "error.h"
 #include "store.h"
+
+/* -- records by rank --------------------------------------------------------------------------- */
 
 uint64_t plsi_victim_next(const struct plsi_victim *victim, uint64_t i)
 {
@@ -17,60 +27,253 @@ uint64_t plsi_victim_next(const struct plsi_victim *victim, uint64_t i)
     return victim->n_records;
 }
 
-void pls_compact_summary(const pls_compact *compact, struct pls_compact_summary *summary)
+static uint64_t count_live(const struct plsi_victim *victim, uint64_t from, uint64_t to)
 {
-    *summary = compact->summary;
+    uint64_t n = 0;
+    for (uint64_t word = from / 64; word < to / 64; word++) {
+        n += (uint64_t)__builtin_popcountll(victim->live[word]);
+    }
+    if (to % 64 != 0) {
+        n += (uint64_t)__builtin_popcountll(victim->live[to / 64] & ((1ull << (to % 64)) - 1));
+    }
+    return n;
 }
 
-/* The next live record that was moved; false at the end. */
-static bool next_moved(struct pls_compact *compact, const struct plsi_victim **victim, uint64_t *i)
+static enum pls_code rank_victim(struct plsi_victim *victim, uint64_t *rank)
 {
-    for (; compact->map_victim < compact->n_victims; compact->map_victim++) {
-        *victim = &compact->victims[compact->map_victim];
-        *i =
-            (*victim)->keep ? (*victim)->n_records : plsi_victim_next(*victim, compact->map_record);
-        if (*i < (*victim)->n_records) {
-            compact->map_record = *i + 1;
-            return true;
+    uint64_t n = victim->n_records / PLSI_RANK_RECORDS + 1;
+    victim->first_rank = *rank;
+    victim->ranks = malloc(n * sizeof *victim->ranks);
+    if (victim->ranks == NULL) {
+        return PLS_NO_MEMORY;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t from = i * PLSI_RANK_RECORDS;
+        uint64_t to = from + PLSI_RANK_RECORDS;
+        victim->ranks[i] = *rank;
+        *rank += count_live(victim, from, to < victim->n_records ? to : victim->n_records);
+    }
+    return PLS_OK;
+}
+
+enum pls_code plsi_rank_records(struct pls_compact *compact)
+{
+    uint64_t rank = 0;
+    for (size_t i = 0; i < compact->n_outputs; i++) {
+        compact->outputs[i].first_rank = rank;
+        rank += plsi_index_count(compact->outputs[i].index);
+    }
+    rank = 0;
+    for (size_t i = 0; i < compact->n_victims; i++) {
+        struct plsi_victim *victim = &compact->victims[i];
+        if (!victim->keep && rank_victim(victim, &rank) != PLS_OK) {
+            return PLS_NO_MEMORY;
         }
-        compact->map_record = 0;
     }
-    return false;
+    return PLS_OK;
 }
 
-/* The next output entry; there is one for each record that was moved. */
-static struct pls_ref next_written(struct pls_compact *compact)
+static const struct plsi_output *output_of(const struct pls_compact *compact, uint64_t rank)
 {
-    while (compact->map_entry >= plsi_index_count(compact->outputs[compact->map_output].index)) {
-        compact->map_output++;
-        compact->map_entry = 0;
+    size_t low = 0, high = compact->n_outputs;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (compact->outputs[middle].first_rank <= rank) {
+            low = middle;
+        } else {
+            high = middle;
+        }
     }
-    const struct plsi_output *output = &compact->outputs[compact->map_output];
-    const struct plsi_entry *entry = plsi_index_at(output->index, compact->map_entry++);
+    return &compact->outputs[low];
+}
+
+struct pls_ref plsi_new_place(const struct pls_compact *compact, const struct plsi_victim *victim,
+                              uint64_t i)
+{
+    uint64_t from = i / PLSI_RANK_RECORDS * PLSI_RANK_RECORDS;
+    uint64_t rank = victim->ranks[i / PLSI_RANK_RECORDS] + count_live(victim, from, i);
+    const struct plsi_output *output = output_of(compact, rank);
+    const struct plsi_entry *entry = plsi_index_at(output->index, rank - output->first_rank);
     return (struct pls_ref){.file_id = output->id,
                             .offset = entry->offset,
                             .length = entry->length,
                             .crc32c = entry->crc32c};
 }
 
-size_t pls_compact_next_map(pls_compact *compact, struct pls_relocation *map, size_t max)
+/* -- the two streams --------------------------------------------------------------------------- */
+
+struct streams {
+    struct pls_compact *compact;
+    struct plsi_table_cursor cursor; /* over the standing table */
+    size_t victim;                   /* whose records come next */
+    uint64_t record;                 /* from this one on */
+    struct plsi_moved old_name, moved;
+    bool has_old_name, has_moved;
+};
+
+static bool is_set(const uint64_t *bits, uint64_t i)
 {
-    if (!compact->committed) {
-        return 0;
-    }
-    size_t n = 0;
-    const struct plsi_victim *victim;
+    return (bits[i / 64] >> (i % 64) & 1) != 0;
+}
+
+static void set_place(struct plsi_moved *moved, const struct pls_ref *place)
+{
+    moved->new_file = place->file_id;
+    moved->new_offset = place->offset;
+    moved->length = place->length;
+    moved->crc32c = place->crc32c;
+}
+
+/* A record that lay in a rewritten segment has gone on; any other lies where it lay. */
+static void follow_record(struct pls_compact *compact, struct plsi_moved *name)
+{
+    struct plsi_victim *victim = plsi_victim_of(compact, name->new_file);
     uint64_t i;
-    while (n < max && next_moved(compact, &victim, &i)) {
-        struct pls_ref new_ref = next_written(compact);
-        map[n].new_ref = new_ref;
-        map[n].old_ref = (struct pls_ref){.file_id = victim->id,
-                                          .offset = plsi_index_at(victim->index, i)->offset,
-                                          .length = new_ref.length,
-                                          .crc32c = new_ref.crc32c};
-        n++;
+    if (victim == NULL || victim->keep || !plsi_index_find(victim->index, name->new_offset, &i)) {
+        return;
     }
-    return n;
+    struct pls_ref place = plsi_new_place(compact, victim, i);
+    set_place(name, &place);
+}
+
+static enum pls_code next_old_name(struct streams *streams)
+{
+    struct pls_compact *compact = streams->compact;
+    enum pls_code code;
+    while ((streams->has_old_name =
+                plsi_table_cursor_next(&streams->cursor, &streams->old_name, &code))) {
+        if (is_set(compact->standing_given, streams->cursor.next - 1)) {
+            follow_record(compact, &streams->old_name);
+            streams->old_name.given = true;
+            break;
+        }
+    }
+    return code;
+}
+
+static void next_moved(struct streams *streams)
+{
+    struct pls_compact *compact = streams->compact;
+    streams->has_moved = false;
+    for (; streams->victim < compact->n_victims; streams->victim++, streams->record = 0) {
+        const struct plsi_victim *victim = &compact->victims[streams->victim];
+        uint64_t i = victim->keep ? victim->n_records : plsi_victim_next(victim, streams->record);
+        if (i < victim->n_records) {
+            struct pls_ref place = plsi_new_place(compact, victim, i);
+            streams->moved =
+                (struct plsi_moved){.old_file = victim->id,
+                                    .old_offset = plsi_index_at(victim->index, i)->offset,
+                                    .given = victim->given == NULL || is_set(victim->given, i)};
+            set_place(&streams->moved, &place);
+            streams->record = i + 1;
+            streams->has_moved = true;
+            return;
+        }
+    }
+}
+
+static bool old_name_is_first(const struct streams *streams)
+{
+    const struct plsi_moved *a = &streams->old_name, *b = &streams->moved;
+    if (!streams->has_old_name || !streams->has_moved) {
+        return streams->has_old_name;
+    }
+    return a->old_file != b->old_file ? a->old_file < b->old_file : a->old_offset < b->old_offset;
+}
+
+static enum pls_code write_entries(struct pls_compact *compact, struct plsi_table_writer *writer,
+                                   struct pls_error *error)
+{
+    struct streams streams = {.compact = compact};
+    plsi_table_cursor_init(&streams.cursor, compact->standing);
+    enum pls_code code = next_old_name(&streams);
+    next_moved(&streams);
+    while (code == PLS_OK && (streams.has_old_name || streams.has_moved)) {
+        if (old_name_is_first(&streams)) {
+            code = plsi_table_writer_add(writer, &streams.old_name, error);
+            code = code == PLS_OK ? next_old_name(&streams) : code;
+        } else {
+            code = plsi_table_writer_add(writer, &streams.moved, error);
+            next_moved(&streams);
+        }
+    }
+    return code == PLS_DAMAGED
+               ? plsi_fail(error, PLS_IO, "the last compaction's relocation table cannot be read")
+               : code;
+}
+
+/* -- the table --------------------------------------------------------------------------------- */
+
+static struct plsi_table_segment *list_segments(const struct pls_compact *compact)
+{
+    struct plsi_table_segment *list =
+        calloc(compact->n_outputs + compact->n_victims + 1, sizeof *list);
+    size_t n = 0;
+    for (size_t i = 0; list != NULL && i < compact->n_outputs; i++) {
+        const struct plsi_output *output = &compact->outputs[i];
+        list[n++] = (struct plsi_table_segment){output->id, PLSI_ROLE_OUTPUT,
+                                                atomic_load(&output->segment->bytes)};
+    }
+    for (size_t i = 0; list != NULL && i < compact->n_victims; i++) {
+        const struct plsi_victim *victim = &compact->victims[i];
+        list[n++] = (struct plsi_table_segment){victim->id,
+                                                victim->keep ? PLSI_ROLE_KEPT : PLSI_ROLE_SOURCE,
+                                                atomic_load(&victim->segment->bytes)};
+    }
+    return list;
+}
+
+enum pls_code plsi_write_table(struct pls_compact *compact, struct plsi_backend *backend,
+                               struct pls_error *error)
+{
+    if (plsi_rank_records(compact) != PLS_OK) {
+        return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
+    }
+    struct plsi_table_writer *writer = malloc(sizeof *writer);
+    if (writer == NULL) {
+        return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
+    }
+    enum pls_code code =
+        plsi_table_writer_begin(writer, backend, &compact->seal, list_segments(compact),
+                                (uint32_t)(compact->n_outputs + compact->n_victims), error);
+    if (code == PLS_OK) {
+        code = write_entries(compact, writer, error);
+        if (code == PLS_OK) {
+            code = plsi_table_writer_end(writer, &compact->summary, &compact->result, error);
+        }
+        if (code != PLS_OK) {
+            plsi_table_writer_abandon(writer);
+        }
+    }
+    free(writer);
+    return code;
+}
+
+/* -- the answer -------------------------------------------------------------------------------- */
+
+void pls_compact_summary(const pls_compact *compact, struct pls_compact_summary *summary)
+{
+    *summary = compact->summary;
+}
+
+enum pls_code pls_compact_next_map(pls_compact *compact, struct pls_relocation *map, size_t max,
+                                   size_t *n)
+{
+    struct plsi_moved moved;
+    enum pls_code code = PLS_OK;
+    *n = 0;
+    compact->cursor.table = compact->result; /* NULL in a dry run: an end at once */
+    while (*n < max && plsi_table_cursor_next(&compact->cursor, &moved, &code)) {
+        if (moved.given) {
+            map[*n].new_ref = plsi_moved_to(&moved);
+            map[*n].old_ref = (struct pls_ref){.file_id = moved.old_file,
+                                               .offset = moved.old_offset,
+                                               .length = moved.length,
+                                               .crc32c = moved.crc32c};
+            ++*n;
+        }
+    }
+    return code;
 }
 
 size_t pls_compact_next_damaged(pls_compact *compact, struct pls_damaged *damaged, size_t max)

@@ -108,8 +108,14 @@ bool plsi_segment_read(struct plsi_segment *segment, const struct pls_ref *ref, 
 static void read_waiting(struct pls_job *job)
 {
     struct pls_read *read = READ_OF(job);
-    enum pls_code code;
-    plsi_segment_read(read->segment, &read->ref, PLSI_MAY_WAIT, &read->view, &code);
+    struct pls_ref now = read->ref;
+    enum pls_code code = PLS_OK;
+    if (read->segment == NULL) {
+        code = plsi_resolve(read->store, &read->ref, &read->segment, &now);
+    }
+    if (code == PLS_OK) {
+        plsi_segment_read(read->segment, &now, PLSI_MAY_WAIT, &read->view, &code);
+    }
     finish(read, code);
 }
 
@@ -126,18 +132,17 @@ void pls_read(pls_store *store, struct pls_read *read)
     if (code == PLS_OK && !plsi_ref_possible(&read->ref)) {
         code = PLS_INVALID_REF;
     }
-    if (code == PLS_OK) {
-        read->segment = plsi_table_find(&store->table, read->ref.file_id);
-        code = read->segment == NULL ? PLS_NO_RECORD : PLS_OK;
-    }
     if (code != PLS_OK) {
         finish(read, code);
         return;
     }
-    if (plsi_segment_read(read->segment, &read->ref, PLSI_NO_WAIT, &read->view, &code)) {
+    read->store = store;
+    read->segment = plsi_table_find(&store->table, read->ref.file_id);
+    if (read->segment != NULL &&
+        plsi_segment_read(read->segment, &read->ref, PLSI_NO_WAIT, &read->view, &code)) {
         finish(read, code);
         return;
     }
-    read->job.run = read_waiting;
+    read->job.run = read_waiting; /* for the disk: the bytes', or the relocation table's */
     pls_dir_run(store->dir, &read->job);
 }

@@ -4,7 +4,10 @@
  *   found                        done
  *   no store.state, but segments another program's directory: it gets a state
  *   store.state.tmp              left alone; the next replacement overwrites it
- *   compact_NNNN.tmp             an output that was never committed: deleted, beside a state
+ *   relocations.tab whose work   it is finished (redo.c)
+ *   the state does not call done
+ *   compact_NNNN.tmp,            never committed: deleted, beside a state
+ *   relocations.tmp
  *   a state that says deleted    the deletion is finished; the name keeps epoch and next id
  *   the active segment as the    it goes on being active
  *   clean close left it, and no
@@ -194,6 +197,9 @@ static enum pls_code list_files(struct found *found, bool known, struct pls_erro
     if (code == PLS_OK && found->no_memory) {
         code = plsi_fail(error, PLS_NO_MEMORY, "out of memory");
     }
+    if (code == PLS_OK && known) {
+        code = ops->remove(store->backend, PLSI_RELOCATIONS_TEMPORARY, error);
+    }
     if (code == PLS_OK && found->outputs && known) {
         code = ops->list(store->backend, remove_output, store, error);
     }
@@ -241,21 +247,42 @@ static enum pls_code load_segments(pls_store *store, const struct found *found,
     return code;
 }
 
+/* -- the last compaction ----------------------------------------------------------------------- */
+
+/* Its table is read through from now on; what it had still to do is done. */
+static enum pls_code take_relocations(pls_store *store, struct pls_error *error)
+{
+    struct plsi_relocations *table;
+    enum pls_code code =
+        plsi_relocations_open(store->backend, PLSI_RELOCATIONS_FILE, &table, error);
+    if (code != PLS_OK || table == NULL) {
+        return code;
+    }
+    plsi_table_set_relocations(&store->table, table);
+    if (plsi_redo_is_done(&store->state, table)) {
+        return PLS_OK;
+    }
+    code = plsi_redo(store, table, error);
+    if (code == PLS_OK) {
+        plsi_log(store->dir, PLS_LOG_INFO, store->name, "recovered",
+                 "finished the compaction of seal %" PRIu32, table->seal.sealed_id);
+    }
+    return code;
+}
+
 /* -- a deleted name ---------------------------------------------------------------------------- */
 
 static enum pls_code finish_deletion(pls_store *store, const struct found *found,
                                      struct pls_error *error)
 {
     const struct plsi_backend_ops *ops = store->backend->ops;
-    for (size_t i = 0; i < found->n; i++) {
+    enum pls_code code = ops->remove(store->backend, PLSI_RELOCATIONS_FILE, error);
+    for (size_t i = 0; i < found->n && code == PLS_OK; i++) {
         char name[PLSI_FILE_NAME];
         plsi_segment_name(found->ids[i], name);
-        enum pls_code code = ops->remove(store->backend, name, error);
-        if (code != PLS_OK) {
-            return code;
-        }
+        code = ops->remove(store->backend, name, error);
     }
-    return found->n > 0 ? ops->sync_names(store->backend, error) : PLS_OK;
+    return code == PLS_OK ? ops->sync_names(store->backend, error) : code;
 }
 
 /* The name comes to life again, with epoch and ids going on where they were. */
@@ -342,6 +369,9 @@ enum pls_code plsi_recover(pls_store *store, bool create, struct pls_error *erro
     struct found found = {.store = store};
     bool known;
     enum pls_code code = plsi_state_read(store->backend, &store->state, &known, error);
+    if (code == PLS_OK && known && !store->state.deleted) {
+        code = take_relocations(store, error);
+    }
     if (code == PLS_OK) {
         code = list_files(&found, known, error);
     }

@@ -34,38 +34,6 @@ int64_t plsi_now_ms(void)
 
 /* -- writing ----------------------------------------------------------------------------------- */
 
-/* An append that is waited for. */
-struct wait {
-    pthread_mutex_t lock; /* a leaf; guards the two below */
-    pthread_cond_t done;
-    bool is_done;
-    enum pls_code code;
-};
-
-static void on_written(void *arg, enum pls_code code)
-{
-    struct wait *wait = arg;
-    pthread_mutex_lock(&wait->lock);
-    wait->is_done = true;
-    wait->code = code;
-    pthread_cond_signal(&wait->done);
-    pthread_mutex_unlock(&wait->lock);
-}
-
-static enum pls_code append_and_wait(struct plsi_blob *blob, uint64_t offset, void *data,
-                                     size_t length)
-{
-    struct wait wait = {.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
-    struct iovec iov = {.iov_base = data, .iov_len = length};
-    blob->ops->append(blob, offset, &iov, 1, on_written, &wait);
-    pthread_mutex_lock(&wait.lock);
-    while (!wait.is_done) {
-        pthread_cond_wait(&wait.done, &wait.lock);
-    }
-    pthread_mutex_unlock(&wait.lock);
-    return wait.code;
-}
-
 /* The seal's own id first, then the next free ones. */
 static enum pls_code take_id(struct plsi_rewrite *rw, uint32_t *id)
 {
@@ -154,7 +122,7 @@ static enum pls_code write_bytes(struct plsi_rewrite *rw, struct plsi_segment *s
                                  size_t length)
 {
     uint64_t end = atomic_load(&segment->end);
-    enum pls_code code = append_and_wait(segment->blob, end, data, length);
+    enum pls_code code = plsi_append_and_wait(segment->blob, end, data, length);
     if (code != PLS_OK) {
         return plsi_fail(rw->error, code, "writing output %" PRIu32 ": %s", segment->id,
                          pls_strerror(code));

@@ -118,6 +118,7 @@ void plsi_table_fini(struct plsi_table *table)
         plsi_segment_release(table->segments[i]);
     }
     free(table->segments);
+    plsi_relocations_release(table->relocations);
     pthread_rwlock_destroy(&table->lock);
 }
 
@@ -195,6 +196,24 @@ struct plsi_segment *plsi_table_find(struct plsi_table *table, uint32_t id)
         is_at(table, place, id) ? plsi_segment_hold(table->segments[place]) : NULL;
     pthread_rwlock_unlock(&table->lock);
     return found;
+}
+
+void plsi_table_set_relocations(struct plsi_table *table, struct plsi_relocations *relocations)
+{
+    pthread_rwlock_wrlock(&table->lock);
+    struct plsi_relocations *before = table->relocations;
+    table->relocations = relocations;
+    pthread_rwlock_unlock(&table->lock);
+    plsi_relocations_release(before);
+}
+
+struct plsi_relocations *plsi_table_relocations(struct plsi_table *table)
+{
+    pthread_rwlock_rdlock(&table->lock);
+    struct plsi_relocations *relocations =
+        table->relocations != NULL ? plsi_relocations_hold(table->relocations) : NULL;
+    pthread_rwlock_unlock(&table->lock);
+    return relocations;
 }
 
 struct plsi_segment **plsi_table_hold_all(struct plsi_table *table, uint32_t last, size_t *n)

@@ -20,6 +20,7 @@
 #include "backend.h"
 #include "index.h"
 #include "payloadstore/payloadstore.h"
+#include "relocations.h"
 
 #define PLSI_PREFIX              4u           /* bytes of a record before its payload */
 #define PLSI_SEGMENT_BYTES_LIMIT (1ull << 62) /* no offset comes near to wrapping */
@@ -64,10 +65,15 @@ enum plsi_file_kind plsi_file_kind(const char *name, uint32_t *id);
 
 /* -- the table --------------------------------------------------------------------------------- */
 
+/*
+ * A commit adds the outputs, then sets the relocations, then removes the sources: whoever does not
+ * find a segment any more finds the relocations that say where its records are.
+ */
 struct plsi_table {
     pthread_rwlock_t lock;          /* a leaf; guards everything below */
     struct plsi_segment **segments; /* by id, ascending */
     size_t n, room;
+    struct plsi_relocations *relocations; /* held; NULL before the first compaction */
 };
 
 void plsi_table_init(struct plsi_table *table);
@@ -82,6 +88,10 @@ void plsi_table_add(struct plsi_table *table, struct plsi_segment *segment);
 void plsi_table_remove(struct plsi_table *table, uint32_t id);
 /* Held for the caller; NULL where there is none. */
 struct plsi_segment *plsi_table_find(struct plsi_table *table, uint32_t id);
+/* Puts the table of the last compaction (taken) in the place of the one before. */
+void plsi_table_set_relocations(struct plsi_table *table, struct plsi_relocations *relocations);
+/* Held for the caller; NULL where there is none. */
+struct plsi_relocations *plsi_table_relocations(struct plsi_table *table);
 /* Every segment with an id up to `last`, held, in id order; *n of them. NULL where memory has run
  * out. */
 struct plsi_segment **plsi_table_hold_all(struct plsi_table *table, uint32_t last, size_t *n);

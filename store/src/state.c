@@ -1,8 +1,8 @@
 #include "state.h"
 
-#include <endian.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "checksum.h"
 #include "error.h"
 #include "sys.h"
@@ -10,101 +10,40 @@
 #define MAGIC   "PLSSTATE"
 #define VERSION 1u
 #define HEAD    16u /* magic, version, length */
-#define FIXED   60u /* the body without the owner's text and the open seals */
+#define FIXED   64u /* the body without the owner's text and the open seals */
 
-enum { DELETED = 1, CLEAN = 2, SEALED = 4, COMPACTED = 8 };
-
-/* A cursor over the file's bytes; the callers have checked the length. */
-struct cursor {
-    uint8_t *at;
-};
-
-static void put16(struct cursor *c, uint16_t value)
-{
-    value = htole16(value);
-    memcpy(c->at, &value, sizeof value);
-    c->at += sizeof value;
-}
-
-static void put32(struct cursor *c, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(c->at, &value, sizeof value);
-    c->at += sizeof value;
-}
-
-static void put64(struct cursor *c, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(c->at, &value, sizeof value);
-    c->at += sizeof value;
-}
-
-static void put_bytes(struct cursor *c, const void *bytes, size_t n)
-{
-    memcpy(c->at, bytes, n);
-    c->at += n;
-}
-
-static uint16_t get16(struct cursor *c)
-{
-    uint16_t value;
-    memcpy(&value, c->at, sizeof value);
-    c->at += sizeof value;
-    return le16toh(value);
-}
-
-static uint32_t get32(struct cursor *c)
-{
-    uint32_t value;
-    memcpy(&value, c->at, sizeof value);
-    c->at += sizeof value;
-    return le32toh(value);
-}
-
-static uint64_t get64(struct cursor *c)
-{
-    uint64_t value;
-    memcpy(&value, c->at, sizeof value);
-    c->at += sizeof value;
-    return le64toh(value);
-}
-
-static void get_bytes(struct cursor *c, void *bytes, size_t n)
-{
-    memcpy(bytes, c->at, n);
-    c->at += n;
-}
+enum { DELETED = 1, CLEAN = 2, SEALED = 4, COMPACTED = 8, HAS_DONE = 16 };
 
 static uint32_t flags_of(const struct plsi_state *s)
 {
     return (s->deleted ? DELETED : 0u) | (s->clean ? CLEAN : 0u) | (s->sealed ? SEALED : 0u) |
-           (s->compacted ? COMPACTED : 0u);
+           (s->compacted ? COMPACTED : 0u) | (s->has_done ? HAS_DONE : 0u);
 }
 
 static size_t encode(const struct plsi_state *s, uint8_t *file)
 {
     size_t owner = strlen(s->owner);
-    struct cursor c = {file};
-    put_bytes(&c, MAGIC, 8);
-    put32(&c, VERSION);
-    put32(&c, (uint32_t)(FIXED + owner + (size_t)4 * s->n_open));
-    put32(&c, flags_of(s));
-    put64(&c, s->next_id);
-    put64(&c, s->epoch);
-    put_bytes(&c, s->incarnation, sizeof s->incarnation);
-    put32(&c, s->seal.sealed_id);
-    put32(&c, s->seal.compaction_id);
-    put32(&c, s->clean_id);
-    put64(&c, s->clean_bytes);
-    put16(&c, (uint16_t)owner);
-    put16(&c, s->n_open);
-    put_bytes(&c, s->owner, owner);
+    struct plsi_bytes c = {file};
+    plsi_put_bytes(&c, MAGIC, 8);
+    plsi_put32(&c, VERSION);
+    plsi_put32(&c, (uint32_t)(FIXED + owner + (size_t)4 * s->n_open));
+    plsi_put32(&c, flags_of(s));
+    plsi_put64(&c, s->next_id);
+    plsi_put64(&c, s->epoch);
+    plsi_put_bytes(&c, s->incarnation, sizeof s->incarnation);
+    plsi_put32(&c, s->seal.sealed_id);
+    plsi_put32(&c, s->seal.compaction_id);
+    plsi_put32(&c, s->clean_id);
+    plsi_put64(&c, s->clean_bytes);
+    plsi_put32(&c, s->done_id);
+    plsi_put16(&c, (uint16_t)owner);
+    plsi_put16(&c, s->n_open);
+    plsi_put_bytes(&c, s->owner, owner);
     for (uint16_t i = 0; i < s->n_open; i++) {
-        put32(&c, s->open[i]);
+        plsi_put32(&c, s->open[i]);
     }
     size_t length = (size_t)(c.at - file);
-    put32(&c, plsi_crc32c(0, file, length));
+    plsi_put32(&c, plsi_crc32c(0, file, length));
     return length + 4;
 }
 
@@ -114,38 +53,40 @@ static bool decode(struct plsi_state *s, uint8_t *file, size_t length)
     if (length < HEAD + FIXED + 4) {
         return false;
     }
-    struct cursor end = {file + length - 4};
-    if (get32(&end) != plsi_crc32c(0, file, length - 4)) {
+    struct plsi_bytes end = {file + length - 4};
+    if (plsi_get32(&end) != plsi_crc32c(0, file, length - 4)) {
         return false;
     }
-    struct cursor c = {file + 12};
-    if (get32(&c) != length - HEAD - 4) {
+    struct plsi_bytes c = {file + 12};
+    if (plsi_get32(&c) != length - HEAD - 4) {
         return false;
     }
-    uint32_t flags = get32(&c);
+    uint32_t flags = plsi_get32(&c);
     *s = (struct plsi_state){
         .deleted = flags & DELETED,
         .clean = flags & CLEAN,
         .sealed = flags & SEALED,
         .compacted = flags & COMPACTED,
+        .has_done = flags & HAS_DONE,
     };
-    s->next_id = get64(&c);
-    s->epoch = get64(&c);
-    get_bytes(&c, s->incarnation, sizeof s->incarnation);
-    s->seal.sealed_id = get32(&c);
-    s->seal.compaction_id = get32(&c);
-    s->clean_id = get32(&c);
-    s->clean_bytes = get64(&c);
-    uint16_t owner = get16(&c);
-    s->n_open = get16(&c);
+    s->next_id = plsi_get64(&c);
+    s->epoch = plsi_get64(&c);
+    plsi_get_bytes(&c, s->incarnation, sizeof s->incarnation);
+    s->seal.sealed_id = plsi_get32(&c);
+    s->seal.compaction_id = plsi_get32(&c);
+    s->clean_id = plsi_get32(&c);
+    s->clean_bytes = plsi_get64(&c);
+    s->done_id = plsi_get32(&c);
+    uint16_t owner = plsi_get16(&c);
+    s->n_open = plsi_get16(&c);
     if (owner > PLS_OWNER_MAX || s->n_open > PLSI_OPEN_SEALS_MAX ||
         length != HEAD + FIXED + owner + (size_t)4 * s->n_open + 4 ||
         s->next_id > (uint64_t)UINT32_MAX + 1) {
         return false;
     }
-    get_bytes(&c, s->owner, owner);
+    plsi_get_bytes(&c, s->owner, owner);
     for (uint16_t i = 0; i < s->n_open; i++) {
-        s->open[i] = get32(&c);
+        s->open[i] = plsi_get32(&c);
     }
     return true;
 }
@@ -163,8 +104,8 @@ enum pls_code plsi_state_read(struct plsi_backend *backend, struct plsi_state *s
     if (length < HEAD || memcmp(file, MAGIC, 8) != 0) {
         return plsi_fail(error, PLS_BAD_FORMAT, PLSI_STATE_FILE " is damaged");
     }
-    struct cursor c = {file + 8};
-    uint32_t version = get32(&c);
+    struct plsi_bytes c = {file + 8};
+    uint32_t version = plsi_get32(&c);
     if (version != VERSION) {
         return plsi_fail(error, PLS_BAD_FORMAT,
                          PLSI_STATE_FILE " has version %u, this program knows version %u", version,

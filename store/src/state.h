@@ -8,14 +8,16 @@
  *   0  8   "PLSSTATE"
  *   8  4   version, 1; an unknown one is refused
  *   12 4   length of what follows, the checksum not counted
- *   16 4   flags: 1 deleted, 2 closed cleanly, 4 sealed, 8 compacted since the last seal
+ *   16 4   flags: 1 deleted, 2 closed cleanly, 4 sealed, 8 compacted since the last seal,
+ *          16 done id is set
  *   20 8   next segment id; no id at or above it was ever used
  *   28 8   epoch
  *   36 16  incarnation
  *   52 4   sealed id    56 4  compaction id
  *   60 4   the active segment at the clean close    64 8  its size
- *   72 2   bytes of the owner's text    74 2  number of open seals
- *   76     the owner's text, then 4 bytes for each open seal: its sealed id, ascending
+ *   72 4   done id: the sealed id of the relocation table whose work is done
+ *   76 2   bytes of the owner's text    78 2  number of open seals
+ *   80     the owner's text, then 4 bytes for each open seal: its sealed id, ascending
  *   .. 4   CRC-32C of everything before it
  */
 #ifndef PLSI_STATE_H
@@ -39,6 +41,8 @@ struct plsi_state {
     uint64_t epoch;
     uint8_t incarnation[16];
     struct pls_seal seal;
+    bool has_done; /* done_id is set */
+    uint32_t done_id;
     uint32_t clean_id;
     uint64_t clean_bytes;
     char owner[PLS_OWNER_MAX + 1];

@@ -50,6 +50,11 @@ enum pls_code plsi_store_check(pls_store *store, struct pls_error *error)
 enum pls_code plsi_store_check_writer(pls_store *store, uint64_t epoch, struct pls_error *error)
 {
     enum pls_code code = plsi_store_check(store, error);
+    if (code == PLS_OK && atomic_load(&store->stopped_writing)) {
+        return plsi_fail(
+            error, PLS_IO,
+            "the disk failed in a compaction's commit: writing goes on after a restart");
+    }
     if (code == PLS_OK && epoch != atomic_load(&store->epoch)) {
         return plsi_fail(error, PLS_EPOCH_STALE, "%s", pls_strerror(PLS_EPOCH_STALE));
     }

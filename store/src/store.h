@@ -54,6 +54,8 @@ struct pls_store {
     struct pls_error cause;       /* of being broken */
     atomic_int status;
     atomic_uint_fast64_t epoch;
+    atomic_bool
+        stopped_writing; /* a commit could be neither finished nor undone: the next open decides */
 
     pthread_mutex_t admin;          /* guards the next four; see dir.h for its place in the order */
     struct plsi_state state;        /* as it is on disk */
@@ -139,6 +141,27 @@ struct pls_append *plsi_appends_pop(struct plsi_appends *list);
 /* Takes a list of written appends, each with its segment held; calls their `done` after a sync. */
 void plsi_sync_submit(pls_store *store, struct plsi_appends *appends);
 void plsi_sync_job(struct pls_job *job);
+
+/* -- resolve.c -- */
+
+/*
+ * The segment in which a ref's record lies now, held, and its place there: where the ref says, or
+ * where the relocation table does. Waits for the disk. NO_RECORD, DAMAGED.
+ */
+enum pls_code plsi_resolve(pls_store *store, const struct pls_ref *ref,
+                           struct plsi_segment **segment, struct pls_ref *now);
+
+/* -- redo.c -- */
+
+/*
+ * What a committed relocation table still asks for: its outputs under their own names, its sources
+ * deleted, the state saying so. Done as far as it was done before, it does the rest. BAD_FORMAT,
+ * with nothing changed, where an output is missing or not of its recorded size.
+ */
+enum pls_code plsi_redo(pls_store *store, const struct plsi_relocations *table,
+                        struct pls_error *error);
+/* Whether a table's work was noted as done. */
+bool plsi_redo_is_done(const struct plsi_state *state, const struct plsi_relocations *table);
 
 /* -- read.c -- */
 

@@ -181,6 +181,41 @@ static void a_server_killed_in_the_middle_has_changed_nothing(void **state)
     assert_readable(f);
 }
 
+/* The whole list again, as a broker does that never saw the answer. */
+static size_t compact_all(struct fixture *f)
+{
+    size_t moved;
+    grpc_c_stream *stream = client_compact_open(f->server.channel, STORE, f->sealed_id);
+    client_compact_live(stream, f->refs, N_REFS, 1);
+    client_compact_commit(stream);
+    assert_int_equal(finish(stream, &moved), GRPC_C_OK);
+    return moved;
+}
+
+static void a_lost_answer_is_given_again_and_old_refs_still_read(void **state)
+{
+    struct fixture *f = *state;
+    struct ref never_live;
+    assert_int_equal(client_append(f->server.channel, STORE, "x", 1,
+                                   PAYLOADSTORE__V1__DURABILITY__DURABILITY_BUFFERED, &never_live),
+                     GRPC_C_OK);
+    assert_int_equal(client_seal(f->server.channel, STORE, &f->sealed_id), GRPC_C_OK);
+    assert_int_equal(compact_all(f), N_REFS);
+    assert_readable(f);
+    assert_int_equal(compact_all(f), N_REFS);
+
+    server_process_stop(&f->server, SIGKILL);
+    server_process_start(&f->server, flags);
+    assert_readable(f);
+    assert_int_equal(compact_all(f), N_REFS);
+
+    size_t moved;
+    grpc_c_stream *stream = client_compact_open(f->server.channel, STORE, f->sealed_id);
+    client_compact_live(stream, &never_live, 1, 1);
+    client_compact_commit(stream);
+    assert_int_equal(finish(stream, &moved), GRPC_C_NOT_FOUND);
+}
+
 static void a_server_told_to_stop_ends_a_waiting_stream_within_its_drain(void **state)
 {
     struct fixture *f = *state;
@@ -208,6 +243,8 @@ int main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_server_killed_in_the_middle_has_changed_nothing, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_lost_answer_is_given_again_and_old_refs_still_read,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             a_server_told_to_stop_ends_a_waiting_stream_within_its_drain, set_up, tear_down),
     };

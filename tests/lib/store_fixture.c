@@ -347,14 +347,21 @@ uint32_t active_id(pls_store *store)
 
 static void take_result(pls_compact *compaction, struct outcome *outcome)
 {
-    size_t n;
+    size_t n, room = 0;
     pls_compact_summary(compaction, &outcome->summary);
-    size_t room = outcome->summary.relocated_records + 3;
-    outcome->map = calloc(room, sizeof *outcome->map);
-    while (outcome->map != NULL && outcome->n_map + 3 <= room &&
-           (n = pls_compact_next_map(compaction, outcome->map + outcome->n_map, 3)) > 0) {
+    do {
+        if (outcome->n_map + 3 > room) {
+            room = room * 2 + 64;
+            struct pls_relocation *map = realloc(outcome->map, room * sizeof *map);
+            if (map == NULL) {
+                outcome->code = PLS_NO_MEMORY;
+                return;
+            }
+            outcome->map = map;
+        }
+        outcome->code = pls_compact_next_map(compaction, outcome->map + outcome->n_map, 3, &n);
         outcome->n_map += n;
-    }
+    } while (outcome->code == PLS_OK && n > 0);
     outcome->n_damaged = pls_compact_next_damaged(
         compaction, outcome->damaged, sizeof outcome->damaged / sizeof *outcome->damaged);
 }
@@ -375,6 +382,7 @@ void compact(pls_store *store, const struct pls_seal *given,
     if (outcome->code == PLS_OK) {
         outcome->code = pls_compact_run(compaction, NULL, NULL, &outcome->error);
     }
+    outcome->committed = outcome->code == PLS_OK;
     if (outcome->code == PLS_OK) {
         take_result(compaction, outcome);
     }

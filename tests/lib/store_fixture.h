@@ -80,6 +80,8 @@ uint32_t active_id(pls_store *store);
 
 struct outcome {
     enum pls_code code;
+    bool committed; /* by this call or an earlier one; code is not OK where the map could not be
+                       read */
     struct pls_error error;
     struct pls_compact_summary summary;
     struct pls_relocation *map;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "store.h"
 #include "sys.h"
 
 /* -- the script -- */
@@ -70,6 +71,12 @@ static void compact_some(pls_store *store, struct promised *promised, uint32_t n
         } else if (below) {
             promised->answered[i] = false; /* was garbage, and is gone */
         }
+    }
+    /* Committed, or perhaps committed, without a map: live records read by their old names, dead
+     * ones may be gone. */
+    bool perhaps = outcome.committed || atomic_load(&store->stopped_writing);
+    for (uint32_t i = 1; outcome.code != PLS_OK && perhaps && i < n; i += 2) {
+        promised->answered[i] &= promised->refs[i].file_id > given.sealed_id;
     }
     promised->compacted |= outcome.code == PLS_OK;
     outcome_fini(&outcome);
@@ -391,6 +398,9 @@ static void after_a_compaction_that_could_not_clear_up_the_next_one_works(void *
         plsi_sys_fail_at(0, 0);
         work_in(&outcome, refs, N);
         outcome_fini(&outcome);
+        if (atomic_load(&fx->store->stopped_writing)) {
+            fx_crash(fx); /* the commit itself was cut: the next open decides */
+        }
         given = outcome.code == PLS_OK ? seal(fx->store) : given;
         compact(fx->store, &given, NULL, refs, N, &outcome);
         if (outcome.code != PLS_OK) {

@@ -13,31 +13,34 @@
  * any store, NO_RECORD means that no record of that length starts there, and DAMAGED that the
  * record is there and its bytes differ from a checksum, or that the disk cannot read them.
  */
-#define PLS_ERROR_MAP(X)                                                                         \
-    X(OK, "success")                                                                             \
-    X(INVALID_NAME, "not a store name: 1 to 128 of A-Z a-z 0-9 . _ -, the first no punctuation") \
-    X(INVALID_ARGUMENT, "an argument is out of range")                                           \
-    X(INVALID_REF, "this could never have been a ref")                                           \
-    X(NO_STORE, "there is no such store")                                                        \
-    X(NO_RECORD, "no record of that length starts there")                                        \
-    X(DAMAGED, "the record is damaged")                                                          \
-    X(PAYLOAD_TOO_LARGE, "the payload is larger than this store takes")                          \
-    X(NO_SPACE, "the disk is full")                                                              \
-    X(IO, "the disk reported an error")                                                          \
-    X(LOCKED, "another process holds the data directory")                                        \
-    X(DENIED, "the operating system denies access")                                              \
-    X(BAD_FORMAT, "a file of the store is damaged or from a newer version")                      \
-    X(IDS_USED_UP, "no segment id is left")                                                      \
-    X(NO_MEMORY, "out of memory")                                                                \
-    X(CLOSED, "the store is being closed")                                                       \
-    X(EPOCH_STALE, "another writer has claimed the store")                                       \
-    X(INCARNATION_DIFFERS, "the store was deleted and made again")                               \
-    X(HANDLE_UNKNOWN, "this store never gave out that seal handle")                              \
-    X(HANDLE_SUPERSEDED, "the seal handle has been used up; seal again")                         \
-    X(COMPACTION_RUNNING, "a compaction of this store is running")                               \
-    X(LIVE_NO_RECORD, "no record of that length starts where a live ref points")                 \
-    X(LIVE_DAMAGED, "a live ref's record is damaged")                                            \
-    X(EXPECTED_LIVE_DIFFERS, "the number of live refs is not the expected one")                  \
+#define PLS_ERROR_MAP(X)                                                                   \
+    X(OK, "success")                                                                       \
+    X(INVALID_NAME,                                                                        \
+      "not a store name: 1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit") \
+    X(INVALID_ARGUMENT, "an argument is out of range")                                     \
+    X(INVALID_REF, "this could never have been a ref")                                     \
+    X(NO_STORE, "there is no such store")                                                  \
+    X(NO_RECORD, "no record of that length starts there")                                  \
+    X(DAMAGED, "the record is damaged")                                                    \
+    X(PAYLOAD_TOO_LARGE, "the payload is larger than this store takes")                    \
+    X(NO_SPACE, "the disk is full")                                                        \
+    X(IO, "the disk reported an error")                                                    \
+    X(LOCKED, "another process holds the data directory")                                  \
+    X(DENIED, "the operating system denies access")                                        \
+    X(BAD_FORMAT, "a file of the store is damaged or from a newer version")                \
+    X(IDS_USED_UP, "no segment id is left")                                                \
+    X(NO_MEMORY, "out of memory")                                                          \
+    X(CLOSED, "the store is being closed")                                                 \
+    X(EPOCH_STALE, "another writer has claimed the store")                                 \
+    X(INCARNATION_DIFFERS, "the store was deleted and made again")                         \
+    X(HANDLE_UNKNOWN, "this store never gave out that seal handle")                        \
+    X(HANDLE_SUPERSEDED, "the seal handle has been used up; seal again")                   \
+    X(REF_NOT_KEPT, "the committed compaction was not given this ref as live")             \
+    X(NOT_COMMITTED, "no compaction of this seal handle has committed")                    \
+    X(COMPACTION_RUNNING, "a compaction of this store is running")                         \
+    X(LIVE_NO_RECORD, "no record of that length starts where a live ref points")           \
+    X(LIVE_DAMAGED, "a live ref's record is damaged")                                      \
+    X(EXPECTED_LIVE_DIFFERS, "the number of live refs is not the expected one")            \
     X(CANCELLED, "cancelled")
 
 enum pls_code {

@@ -195,6 +195,7 @@ struct pls_read {
     struct pls_view view; /* the answer, the callback's to release, set before done(read, PLS_OK) */
 
     struct pls_job job; /* from here on private */
+    pls_store *store;
     struct plsi_segment *segment;
 };
 
@@ -228,6 +229,7 @@ struct pls_compact_options {
     uint64_t expected_live;       /* refs that will be given, duplicates counted */
     unsigned min_garbage_percent; /* leave a segment where less of it is garbage; 0: rewrite all */
     bool dry_run;                 /* check and count, change nothing */
+    bool map_only;                /* the map of a compaction that has committed, once more */
     bool keep_damaged; /* report unreadable live refs and go on, their segments staying */
 };
 
@@ -257,8 +259,14 @@ struct pls_relocation {
 /*
  * Begins a compaction of the segments that `seal` froze: begin, live any number of times, expect
  * where wanted, run once, next_map until it gives 0, destroy. One at a time for a store. Nothing on
- * disk changes before run. Errors: HANDLE_UNKNOWN, HANDLE_SUPERSEDED, EPOCH_STALE,
- * COMPACTION_RUNNING, INVALID_ARGUMENT (min_garbage_percent above 100), NO_STORE, NO_MEMORY.
+ * disk changes before run.
+ *
+ * Where the last compaction that committed was this seal's, its answer is given once more instead:
+ * run changes nothing, the options are not applied, summary and map are the ones of then. So a lost
+ * answer costs nothing.
+ *
+ * Errors: HANDLE_UNKNOWN, HANDLE_SUPERSEDED, EPOCH_STALE, COMPACTION_RUNNING, INVALID_ARGUMENT
+ * (min_garbage_percent above 100), NOT_COMMITTED (with map_only), NO_STORE, IO, NO_MEMORY.
  */
 PLS_API enum pls_code pls_compact_begin(pls_store *store, const struct pls_seal *seal,
                                         const struct pls_compact_options *options,
@@ -266,8 +274,10 @@ PLS_API enum pls_code pls_compact_begin(pls_store *store, const struct pls_seal 
 
 /*
  * Gives live refs; more than once is the same as once. May wait for the disk. A ref beyond the seal
- * is counted and otherwise ignored. Errors, which leave nothing to do but destroy: LIVE_NO_RECORD
- * and LIVE_DAMAGED (not with keep_damaged) and INVALID_REF, the ref named in the text; NO_MEMORY.
+ * is counted and otherwise ignored; one that an earlier compaction moved is followed. Errors, which
+ * leave nothing to do but destroy: LIVE_NO_RECORD and LIVE_DAMAGED (not with keep_damaged),
+ * INVALID_REF, and where the compaction has committed before REF_NOT_KEPT, each with the ref in the
+ * text; NO_MEMORY.
  */
 PLS_API enum pls_code pls_compact_live(pls_compact *compact, const struct pls_ref *refs, size_t n,
                                        struct pls_error *error);
@@ -293,9 +303,13 @@ PLS_API void pls_compact_cancel(pls_compact *compact);
 /* After run. */
 PLS_API void pls_compact_summary(const pls_compact *compact, struct pls_compact_summary *summary);
 
-/* After run: the next up to `max` entries of the map, in file order; 0 at its end, in a dry run and
- * after an error. */
-PLS_API size_t pls_compact_next_map(pls_compact *compact, struct pls_relocation *map, size_t max);
+/*
+ * After run: the next up to `max` entries of the map, by old ref ascending; *n 0 at its end, and in
+ * a dry run. Every given ref whose record does not lie at that very place is in it. Waits for the
+ * disk. DAMAGED where the relocation table cannot be read.
+ */
+PLS_API enum pls_code pls_compact_next_map(pls_compact *compact, struct pls_relocation *map,
+                                           size_t max, size_t *n);
 
 /* After run, with keep_damaged: the next up to `max` live refs that could not be read. */
 PLS_API size_t pls_compact_next_damaged(pls_compact *compact, struct pls_damaged *damaged,
