@@ -15,6 +15,7 @@
 #define DEFAULT_MEMORY_QUOTA      ((size_t)512 << 20)
 #define DEFAULT_KEEPALIVE         20000u
 #define DEFAULT_KEEPALIVE_TIMEOUT 10000u
+#define LEAVE_MS                  200 /* that an idle client has for closing its connection at a shutdown */
 #define PING_TOLERANCE_MS         5000 /* clients may ping idle connections this often */
 #define IDENTITY_ONLY             1    /* the bit of "no compression" */
 
@@ -226,13 +227,18 @@ void gci_server_call_gone(grpc_c_server *server)
     }
 }
 
-static bool is_idle(grpc_c_server *server)
+static bool has_no_calls(const grpc_c_server *server)
 {
-    return server->notified && atomic_load(&server->live) == 0;
+    return atomic_load(&server->live) == 0;
 }
 
-/* Waits for the last call, at most `ms`; -1: as long as it takes. Under the lock. */
-static bool wait_idle(grpc_c_server *server, int64_t ms)
+static bool is_idle(const grpc_c_server *server)
+{
+    return server->notified && has_no_calls(server);
+}
+
+/* Waits for a condition, at most `ms`; -1: as long as it takes. Under the lock. */
+static bool wait_until(grpc_c_server *server, bool (*holds)(const grpc_c_server *), int64_t ms)
 {
     struct timespec until;
 
@@ -243,11 +249,11 @@ static bool wait_idle(grpc_c_server *server, int64_t ms)
         until.tv_sec++;
         until.tv_nsec -= 1000000000;
     }
-    while (!is_idle(server)) {
+    while (!holds(server)) {
         int rc = ms < 0 ? pthread_cond_wait(&server->changed, &server->lock)
                         : pthread_cond_timedwait(&server->changed, &server->lock, &until);
         if (rc == ETIMEDOUT) {
-            return is_idle(server);
+            return holds(server);
         }
     }
     return true;
@@ -260,6 +266,10 @@ static void poll_until_notified(grpc_c_server *server)
     }
 }
 
+/*
+ * Core notifies when the last connection has gone, and some clients hold on to an idle one for
+ * seconds: once the last call is over they get a moment to leave, then they are cut off.
+ */
 static unsigned drain(grpc_c_server *server, unsigned drain_ms)
 {
     unsigned cancelled = 0;
@@ -268,12 +278,13 @@ static unsigned drain(grpc_c_server *server, unsigned drain_ms)
         poll_until_notified(server);
     }
     pthread_mutex_lock(&server->lock);
-    if (!wait_idle(server, drain_ms)) {
+    if (!wait_until(server, has_no_calls, drain_ms) ||
+        !wait_until(server, is_idle, drain_ms < LEAVE_MS ? drain_ms : LEAVE_MS)) {
         cancelled = atomic_load(&server->open);
         pthread_mutex_unlock(&server->lock);
         grpc_server_cancel_all_calls(server->core);
         pthread_mutex_lock(&server->lock);
-        (void)wait_idle(server, -1);
+        (void)wait_until(server, is_idle, -1);
     }
     server->state = GCI_STOPPED;
     pthread_cond_broadcast(&server->changed);
