@@ -15,7 +15,7 @@ target_link_libraries(store_fixture
     PRIVATE payloadstore_warnings)
 
 foreach(test IN ITEMS
-        append read seal compact damage recover dir state index delete threads faults relocations)
+        append read seal compact damage recover dir state index delete threads faults format relocations)
     add_executable(test_store_${test} ${store_tests_dir}/store_${test}.c)
     # Some tests look below the public header.
     target_include_directories(test_store_${test} PRIVATE ${store_tests_dir}/../../store/src)
@@ -26,6 +26,9 @@ foreach(test IN ITEMS
         TIMEOUT 300
         ENVIRONMENT "TMPDIR=${store_tests_work}")
 endforeach()
+
+target_compile_definitions(test_store_format
+    PRIVATE FORMAT_MD="${store_tests_dir}/../../store/FORMAT.md")
 
 # The example in the README is compiled and run as it stands there.
 set(store_example ${CMAKE_CURRENT_BINARY_DIR}/store_example.c)
