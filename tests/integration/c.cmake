@@ -20,7 +20,7 @@ function(payloadstore_service_test name)
     set_tests_properties(${name} PROPERTIES
         LABELS integration
         TIMEOUT 600
-        ENVIRONMENT "PAYLOADSTORED=$<TARGET_FILE:payloadstored>")
+        ENVIRONMENT "PAYLOADSTORED=$<TARGET_FILE:payloadstored>;TMPDIR=${test_work}")
 endfunction()
 
 payloadstore_service_test(real_job_c)

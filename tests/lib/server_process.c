@@ -22,14 +22,17 @@ static void must(int ok, const char *what)
 void server_process_init(struct server_process *server)
 {
     *server = (struct server_process){0};
-    snprintf(server->dir, sizeof server->dir, "/tmp/payloadstored-test-XXXXXX");
+    const char *below = getenv("TMPDIR");
+    snprintf(server->dir, sizeof server->dir, "%s/payloadstored-XXXXXX",
+             below != NULL ? below : "/tmp");
     must(mkdtemp(server->dir) != NULL, "mkdtemp");
-    snprintf(server->address, sizeof server->address, "unix:%s/socket", server->dir);
+    snprintf(server->socket, sizeof server->socket, "/tmp/payloadstored-test-%ld", (long)getpid());
+    snprintf(server->address, sizeof server->address, "unix:%s", server->socket);
 }
 
 static void run_server(const struct server_process *server, const char *const *flags)
 {
-    char data[128], log[128];
+    char data[PATH_MAX + 8], log[PATH_MAX + 8];
     snprintf(data, sizeof data, "%s/data", server->dir);
     snprintf(log, sizeof log, "%s/log", server->dir);
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
@@ -81,5 +84,6 @@ void server_process_fini(struct server_process *server)
     if (server->pid > 0) {
         server_process_stop(server, SIGKILL);
     }
+    unlink(server->socket);
     nftw(server->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }

@@ -2,14 +2,16 @@
 #ifndef TESTS_SERVER_PROCESS_H
 #define TESTS_SERVER_PROCESS_H
 
+#include <limits.h>
 #include <sys/types.h>
 
 #include <grpc-c/grpc-c.h>
 
 struct server_process {
     pid_t pid;
-    char dir[64];      /* holds data, socket and log; a new directory */
-    char address[128]; /* "unix:..." */
+    char dir[PATH_MAX]; /* holds data and log; a new directory below TMPDIR */
+    char socket[64];    /* in /tmp: a socket's path must be short */
+    char address[80];   /* "unix:" and that */
     grpc_c_channel *channel;
 };
 

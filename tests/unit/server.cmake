@@ -16,5 +16,5 @@ foreach(test IN ITEMS compact config log health reflection)
     set_tests_properties(server_${test} PROPERTIES
         LABELS "unit;tsan"
         TIMEOUT 120
-        ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1")
+        ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1;TMPDIR=${test_work}")
 endforeach()

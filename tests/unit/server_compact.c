@@ -2,6 +2,7 @@
 #include "server_fixture.h"
 
 #include <ftw.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 struct compact_fixture {
     struct server_fixture grpc;
     struct psd_service service;
-    char dir[64];
+    char dir[PATH_MAX];
     Payloadstore__V1__SealHandle seal;
 };
 
@@ -43,7 +44,8 @@ static int set_up(void **state)
 {
     struct compact_fixture *f = calloc(1, sizeof *f);
     struct pls_error error;
-    snprintf(f->dir, sizeof f->dir, "/tmp/server-compact-XXXXXX");
+    const char *below = getenv("TMPDIR");
+    snprintf(f->dir, sizeof f->dir, "%s/server-compact-XXXXXX", below != NULL ? below : "/tmp");
     assert_non_null(mkdtemp(f->dir));
     assert_int_equal(pls_dir_open(f->dir, NULL, &f->service.dir, &error), PLS_OK);
     assert_int_equal(psd_idle_watch_init(&f->service.idle, SILENCE_MS), 0);
