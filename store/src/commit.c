@@ -120,6 +120,8 @@ static void switch_over(struct plsi_rewrite *rw)
         plsi_segment_release(victim->segment);
         victim->segment = NULL;
     }
+    /* Not on disk yet, but no seal may give this handle again, nor one before it be compacted. */
+    plsi_state_close_seals(&rw->store->state, compact->seal.sealed_id);
     compact->committed = true;
 }
 

@@ -270,6 +270,28 @@ static enum pls_code mark(struct pls_compact *compact, struct plsi_victim *victi
     return code;
 }
 
+static void keep_segment_of(struct pls_compact *compact, const struct pls_ref *ref)
+{
+    struct plsi_victim *victim = plsi_victim_of(compact, ref->file_id);
+    if (victim != NULL) {
+        victim->keep = true;
+    }
+}
+
+/* Where the last compaction put a record that is given by an older name. */
+static enum pls_code mark_target(struct pls_compact *compact, const struct pls_ref *now)
+{
+    struct plsi_victim *victim = plsi_victim_of(compact, now->file_id);
+    if (victim == NULL) {
+        struct plsi_segment *later = plsi_table_find(&compact->store->table, now->file_id);
+        plsi_segment_release(later);
+        return later != NULL ? PLS_OK : PLS_NO_RECORD; /* another program took it away */
+    }
+    enum pls_code code = mark(compact, victim, now, false);
+    victim->keep = victim->keep || code == PLS_DAMAGED;
+    return code;
+}
+
 /* A name whose segment is gone: the last compaction may have moved its record. */
 static enum pls_code mark_moved(struct pls_compact *compact, const struct pls_ref *ref)
 {
@@ -283,23 +305,15 @@ static enum pls_code mark_moved(struct pls_compact *compact, const struct pls_re
     if (code == PLS_OK && moved.length != ref->length) {
         code = PLS_NO_RECORD;
     }
-    if (code == PLS_OK && ref->crc32c != 0 && ref->crc32c != moved.crc32c) {
-        code = PLS_DAMAGED;
-    }
     if (code != PLS_OK) {
         return code;
     }
     struct pls_ref now = plsi_moved_to(&moved);
-    struct plsi_victim *victim = plsi_victim_of(compact, now.file_id);
-    struct plsi_segment *later = NULL;
-    if (victim != NULL) {
-        code = mark(compact, victim, &now, false);
-        victim->keep = victim->keep || code == PLS_DAMAGED;
-    } else {
-        later = plsi_table_find(&compact->store->table, now.file_id);
-        code = later != NULL ? PLS_OK : PLS_NO_RECORD; /* another program took it away */
+    code = mark_target(compact, &now);
+    if (code == PLS_OK && ref->crc32c != 0 && ref->crc32c != now.crc32c) {
+        code = PLS_DAMAGED;
+        keep_segment_of(compact, &now);
     }
-    plsi_segment_release(later);
     if (code == PLS_OK || code == PLS_DAMAGED) {
         set_bit(compact->standing_given, i);
     }

@@ -121,6 +121,9 @@ enum pls_code plsi_rank_records(struct pls_compact *compact);
 /* Where record i of a rewritten segment, live, lies now. */
 struct pls_ref plsi_new_place(const struct pls_compact *compact, const struct plsi_victim *victim,
                               uint64_t i);
+/* A live ref that was not given by its own name, by the first older one that it was given by. Reads
+ * the table from its beginning: for the damaged few. */
+void plsi_given_name(struct pls_compact *compact, struct pls_ref *ref);
 /* Writes the relocation table under its temporary name; it is compact->result. */
 enum pls_code plsi_write_table(struct pls_compact *compact, struct plsi_backend *backend,
                                struct pls_error *error);

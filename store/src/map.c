@@ -15,16 +15,22 @@
 
 /* -- records by rank --------------------------------------------------------------------------- */
 
-uint64_t plsi_victim_next(const struct plsi_victim *victim, uint64_t i)
+/* The first bit set from number i on; n where there is none. */
+static uint64_t next_set(const uint64_t *bits, uint64_t i, uint64_t n)
 {
-    while (i < victim->n_records) {
-        uint64_t word = victim->live[i / 64] >> (i % 64);
+    while (i < n) {
+        uint64_t word = bits[i / 64] >> (i % 64);
         if (word != 0) {
             return i + (uint64_t)__builtin_ctzll(word);
         }
         i = (i / 64 + 1) * 64;
     }
-    return victim->n_records;
+    return n;
+}
+
+uint64_t plsi_victim_next(const struct plsi_victim *victim, uint64_t i)
+{
+    return next_set(victim->live, i, victim->n_records);
 }
 
 static uint64_t count_live(const struct plsi_victim *victim, uint64_t from, uint64_t to)
@@ -136,17 +142,27 @@ static void follow_record(struct pls_compact *compact, struct plsi_moved *name)
     set_place(name, &place);
 }
 
+/* The next older name that was given. A block none of whose names was is not read: it may be
+ * damaged. */
+static bool next_given(struct pls_compact *compact, struct plsi_table_cursor *cursor,
+                       struct plsi_moved *name, enum pls_code *code)
+{
+    *code = PLS_OK;
+    if (compact->standing == NULL) {
+        return false;
+    }
+    cursor->next = next_set(compact->standing_given, cursor->next, compact->standing->n_entries);
+    return plsi_table_cursor_next(cursor, name, code);
+}
+
 static enum pls_code next_old_name(struct streams *streams)
 {
-    struct pls_compact *compact = streams->compact;
     enum pls_code code;
-    while ((streams->has_old_name =
-                plsi_table_cursor_next(&streams->cursor, &streams->old_name, &code))) {
-        if (is_set(compact->standing_given, streams->cursor.next - 1)) {
-            follow_record(compact, &streams->old_name);
-            streams->old_name.given = true;
-            break;
-        }
+    streams->has_old_name =
+        next_given(streams->compact, &streams->cursor, &streams->old_name, &code);
+    if (streams->has_old_name) {
+        follow_record(streams->compact, &streams->old_name);
+        streams->old_name.given = true;
     }
     return code;
 }
@@ -204,21 +220,22 @@ static enum pls_code write_entries(struct pls_compact *compact, struct plsi_tabl
 
 /* -- the table --------------------------------------------------------------------------------- */
 
+/* By id: outputs lie above the seal. */
 static struct plsi_table_segment *list_segments(const struct pls_compact *compact)
 {
     struct plsi_table_segment *list =
         calloc(compact->n_outputs + compact->n_victims + 1, sizeof *list);
     size_t n = 0;
-    for (size_t i = 0; list != NULL && i < compact->n_outputs; i++) {
-        const struct plsi_output *output = &compact->outputs[i];
-        list[n++] = (struct plsi_table_segment){output->id, PLSI_ROLE_OUTPUT,
-                                                atomic_load(&output->segment->bytes)};
-    }
     for (size_t i = 0; list != NULL && i < compact->n_victims; i++) {
         const struct plsi_victim *victim = &compact->victims[i];
         list[n++] = (struct plsi_table_segment){victim->id,
                                                 victim->keep ? PLSI_ROLE_KEPT : PLSI_ROLE_SOURCE,
                                                 atomic_load(&victim->segment->bytes)};
+    }
+    for (size_t i = 0; list != NULL && i < compact->n_outputs; i++) {
+        const struct plsi_output *output = &compact->outputs[i];
+        list[n++] = (struct plsi_table_segment){output->id, PLSI_ROLE_OUTPUT,
+                                                atomic_load(&output->segment->bytes)};
     }
     return list;
 }
@@ -247,6 +264,23 @@ enum pls_code plsi_write_table(struct pls_compact *compact, struct plsi_backend 
     }
     free(writer);
     return code;
+}
+
+/* -- damaged records --------------------------------------------------------------------------- */
+
+void plsi_given_name(struct pls_compact *compact, struct pls_ref *ref)
+{
+    struct plsi_table_cursor cursor;
+    struct plsi_moved name;
+    enum pls_code code;
+    plsi_table_cursor_init(&cursor, compact->standing);
+    while (next_given(compact, &cursor, &name, &code)) {
+        if (name.new_file == ref->file_id && name.new_offset == ref->offset) {
+            ref->file_id = name.old_file;
+            ref->offset = name.old_offset;
+            return;
+        }
+    }
 }
 
 /* -- the answer -------------------------------------------------------------------------------- */

@@ -6,6 +6,8 @@
  *   store.state.tmp              left alone; the next replacement overwrites it
  *   relocations.tab whose work   it is finished (redo.c)
  *   the state does not call done
+ *   relocations.tab, no          the store stays closed: to redo its work might delete what another
+ *   store.state                  program wrote since
  *   compact_NNNN.tmp,            never committed: deleted, beside a state
  *   relocations.tmp
  *   a state that says deleted    the deletion is finished; the name keeps epoch and next id
@@ -250,7 +252,7 @@ static enum pls_code load_segments(pls_store *store, const struct found *found,
 /* -- the last compaction ----------------------------------------------------------------------- */
 
 /* Its table is read through from now on; what it had still to do is done. */
-static enum pls_code take_relocations(pls_store *store, struct pls_error *error)
+static enum pls_code take_relocations(pls_store *store, bool known, struct pls_error *error)
 {
     struct plsi_relocations *table;
     enum pls_code code =
@@ -259,6 +261,11 @@ static enum pls_code take_relocations(pls_store *store, struct pls_error *error)
         return code;
     }
     plsi_table_set_relocations(&store->table, table);
+    if (!known) {
+        return plsi_fail(error, PLS_BAD_FORMAT,
+                         PLSI_RELOCATIONS_FILE " is there without " PLSI_STATE_FILE
+                                               ": nobody knows whether its deletions were made");
+    }
     if (plsi_redo_is_done(&store->state, table)) {
         return PLS_OK;
     }
@@ -369,8 +376,8 @@ enum pls_code plsi_recover(pls_store *store, bool create, struct pls_error *erro
     struct found found = {.store = store};
     bool known;
     enum pls_code code = plsi_state_read(store->backend, &store->state, &known, error);
-    if (code == PLS_OK && known && !store->state.deleted) {
-        code = take_relocations(store, error);
+    if (code == PLS_OK && !(known && store->state.deleted)) {
+        code = take_relocations(store, known, error);
     }
     if (code == PLS_OK) {
         code = list_files(&found, known, error);

@@ -15,6 +15,7 @@
 #define ENTRY_BYTES      32u
 #define ENTRIES_A_BLOCK  (BODY / ENTRY_BYTES)
 #define GIVEN            0x80000000u
+#define UNREADABLE_RUN   16u /* blocks in a row, beyond which nothing is looked for */
 
 /* -- the layout -------------------------------------------------------------------------------- */
 
@@ -117,6 +118,11 @@ static bool read_segments(struct plsi_relocations *table, struct pls_error *erro
         table->segments[i].id = plsi_get32(&c);
         table->segments[i].role = (enum plsi_role)plsi_get32(&c);
         table->segments[i].bytes = plsi_get64(&c);
+        if (i > 0 && table->segments[i - 1].id >= table->segments[i].id) {
+            plsi_fail(error, PLS_BAD_FORMAT,
+                      PLSI_RELOCATIONS_FILE " lists its segments in no order");
+            return false;
+        }
     }
     return true;
 }
@@ -161,12 +167,17 @@ struct pls_ref plsi_moved_to(const struct plsi_moved *moved)
 
 enum plsi_role plsi_relocations_role(const struct plsi_relocations *table, uint32_t id)
 {
-    for (uint32_t i = 0; i < table->n_segments; i++) {
-        if (table->segments[i].id == id) {
-            return table->segments[i].role;
+    uint32_t low = 0, high = table->n_segments;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (table->segments[middle].id < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
-    return (enum plsi_role)0;
+    bool found = low < table->n_segments && table->segments[low].id == id;
+    return found ? table->segments[low].role : (enum plsi_role)0;
 }
 
 static void decode_entry(const uint8_t *block, uint64_t i, struct plsi_moved *moved)
@@ -221,30 +232,45 @@ static bool find_in_block(const struct plsi_relocations *table, const uint8_t *b
     return false;
 }
 
+/* The first block from number `from` on that can be read, in `block`; `to` where there is none. Not
+ * looked for to the end: a disk that reads nothing is to be found out soon. */
+static uint64_t readable_from(const struct plsi_relocations *table, uint64_t from, uint64_t to,
+                              uint8_t block[PLSI_TABLE_BLOCK])
+{
+    uint64_t end = to - from < UNREADABLE_RUN ? to : from + UNREADABLE_RUN;
+    while (from < end && !read_entries(table, from, block)) {
+        from++;
+    }
+    return from < end ? from : to;
+}
+
 enum pls_code plsi_relocations_find(const struct plsi_relocations *table, uint32_t file,
                                     uint64_t offset, struct plsi_moved *moved, uint64_t *i)
 {
     uint8_t block[PLSI_TABLE_BLOCK];
     uint64_t low = 0, high = blocks_for(table->n_entries, ENTRIES_A_BLOCK);
+    bool unread = false; /* a block that may hold it */
     /* The last block whose first name is not above the one looked for, if it holds it, holds it
      * alone. */
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
-        uint64_t first = middle * ENTRIES_A_BLOCK;
-        if (!read_entries(table, middle, block)) {
-            return PLS_DAMAGED;
+        uint64_t at = readable_from(table, middle, high, block);
+        bool above = false;
+        if (at < high) {
+            if (find_in_block(table, block, at * ENTRIES_A_BLOCK, file, offset, moved, i)) {
+                return PLS_OK;
+            }
+            decode_entry(block, 0, moved);
+            above = compare_name(moved, file, offset) < 0;
         }
-        if (find_in_block(table, block, first, file, offset, moved, i)) {
-            return PLS_OK;
-        }
-        decode_entry(block, 0, moved);
-        if (compare_name(moved, file, offset) < 0) {
-            low = middle + 1;
+        if (above) {
+            low = at + 1;
         } else {
             high = middle;
+            unread = unread || at > middle;
         }
     }
-    return PLS_NO_RECORD;
+    return unread ? PLS_DAMAGED : PLS_NO_RECORD;
 }
 
 void plsi_table_cursor_init(struct plsi_table_cursor *cursor, const struct plsi_relocations *table)

@@ -5,7 +5,7 @@
  * A file of 4 KiB blocks, each closed by the CRC-32C of what precedes it in the block.
  * Little-endian.
  *
- *   segment       16 bytes each, 255 a block: 4 id; 4 role; 8 bytes the file has
+ *   segment       16 bytes each, 255 a block, ascending by id: 4 id; 4 role; 8 bytes the file has
  *   blocks
  *   entry blocks  32 bytes each, 127 a block, ascending by old name: 4 old segment; 4 new segment;
  * 8 old offset; 8 new offset; 4 length, its highest bit: the caller gave this name; 4 CRC-32C last
@@ -64,7 +64,7 @@ struct plsi_relocations {
     struct plsi_blob *blob;
     struct pls_seal seal;
     struct pls_compact_summary summary;
-    struct plsi_table_segment *segments;
+    struct plsi_table_segment *segments; /* by id, ascending */
     uint32_t n_segments;
     uint64_t n_entries;
 };

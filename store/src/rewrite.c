@@ -170,6 +170,10 @@ static enum pls_code damaged(struct plsi_rewrite *rw, uint64_t i)
     } else if (claimed != NULL) {
         ref.crc32c = claimed[i];
     }
+    bool by_name = rw->victim->given == NULL || (rw->victim->given[i / 64] >> (i % 64) & 1) != 0;
+    if (!by_name) {
+        plsi_given_name(rw->compact, &ref);
+    }
     rw->victim->keep = true;
     rw->check_only = true;
     return plsi_compact_unreadable(rw->compact, &ref, PLS_LIVE_DAMAGED, rw->error);

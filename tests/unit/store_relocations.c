@@ -322,6 +322,159 @@ static void a_damaged_table_is_never_followed_to_wrong_bytes(void **state)
     assert_all(fx->store, refs, 3);
 }
 
+/* The name's checksum is another's: as for a damaged record in place, it is reported, and what it
+ * names stays. */
+static void an_old_name_with_a_wrong_checksum_keeps_what_it_names(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref a = put_filled(fx->store, 300 * KIB, 1);
+    struct pls_seal given = seal(fx->store);
+    compact_ok(fx->store, &given, &a, 1);
+    put_filled(fx->store, 10, 2);
+    given = seal(fx->store);
+    struct pls_ref wrong = a;
+    wrong.crc32c ^= 1;
+    struct outcome outcome;
+    compact(fx->store, &given, &(struct pls_compact_options){.keep_damaged = true}, &wrong, 1,
+            &outcome);
+    assert_int_equal(outcome.code, PLS_OK);
+    assert_int_equal(outcome.n_damaged, 1);
+    assert_int_equal(outcome.summary.kept_segments, 1);
+    outcome_fini(&outcome);
+    assert_filled(fx->store, &a, 1);
+}
+
+/* Found damaged while it is rewritten, the caller knows it by the name they gave alone. */
+static void a_damaged_record_is_reported_by_the_name_it_was_given_by(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref live[] = {put_filled(fx->store, 1000, 1), put_filled(fx->store, 1000, 2)};
+    struct pls_seal given = seal(fx->store);
+    struct outcome outcome;
+    compact(fx->store, &given, NULL, live, 2, &outcome);
+    struct pls_ref now = *moved(&outcome, &live[1]);
+    outcome_fini(&outcome);
+    char name[64];
+    snprintf(name, sizeof name, "s/payload_%04u.dat", now.file_id);
+    file_flip(fx, name, now.offset + 100);
+
+    put_filled(fx->store, 10, 3);
+    given = seal(fx->store);
+    compact(fx->store, &given, &(struct pls_compact_options){.keep_damaged = true}, live, 2,
+            &outcome);
+    assert_int_equal(outcome.code, PLS_OK);
+    assert_int_equal(outcome.n_damaged, 1);
+    assert_ref(&outcome.damaged[0].ref, live[1].file_id, live[1].offset, live[1].length);
+    outcome_fini(&outcome);
+    assert_filled(fx->store, &live[0], 1);
+}
+
+/* Some four blocks of entries, one of which is damaged. */
+static void a_damaged_block_of_the_table_harms_no_other(void **state)
+{
+    enum { MANY = 500, A_BLOCK = 127, BLOCK = 4096 };
+    struct fixture *fx = *state;
+    static struct pls_ref refs[MANY];
+    for (uint32_t i = 0; i < MANY; i++) {
+        refs[i] = put_filled(fx->store, 20, i);
+    }
+    struct pls_seal given = seal(fx->store);
+    compact_ok(fx->store, &given, refs, MANY);
+    for (uint32_t block = 0; block * A_BLOCK < MANY; block++) {
+        uint64_t at = (block + 1) * BLOCK + 9; /* behind the segments' */
+        file_flip(fx, "s/relocations.tab", at);
+        for (uint32_t i = 0; i < MANY; i++) {
+            if (i / A_BLOCK == block) {
+                assert_unreadable(fx->store, &refs[i], PLS_DAMAGED);
+            } else {
+                assert_filled(fx->store, &refs[i], i);
+            }
+        }
+        file_flip(fx, "s/relocations.tab", at);
+    }
+}
+
+static void names_in_a_damaged_block_are_reported_and_the_others_forwarded(void **state)
+{
+    enum { MANY = 200, A_BLOCK = 127 };
+    struct fixture *fx = *state;
+    static struct pls_ref refs[MANY];
+    for (uint32_t i = 0; i < MANY; i++) {
+        refs[i] = put_filled(fx->store, 20, i);
+    }
+    struct pls_seal given = seal(fx->store);
+    compact_ok(fx->store, &given, refs, MANY);
+    file_flip(fx, "s/relocations.tab", 4096 + 9);
+    struct pls_ref live[] = {refs[0], refs[A_BLOCK], refs[MANY - 1]};
+    put_filled(fx->store, 10, MANY);
+    given = seal(fx->store);
+    struct outcome outcome;
+    compact(fx->store, &given, NULL, live, 3, &outcome);
+    assert_int_equal(outcome.code, PLS_LIVE_DAMAGED);
+    outcome_fini(&outcome);
+    compact(fx->store, &given, &(struct pls_compact_options){.keep_damaged = true}, live, 3,
+            &outcome);
+    assert_int_equal(outcome.code, PLS_OK);
+    assert_int_equal(outcome.n_damaged, 1);
+    assert_int_equal(outcome.n_map, 2);
+    outcome_fini(&outcome);
+    assert_filled(fx->store, &refs[A_BLOCK], A_BLOCK);
+    assert_filled(fx->store, &refs[MANY - 1], MANY - 1);
+}
+
+/* Without the state nobody knows whether the table's deletions are still to be done. */
+static void a_table_without_a_state_keeps_the_store_closed(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref ref = put_filled(fx->store, 100, 1);
+    struct pls_seal given = seal(fx->store);
+    compact_ok(fx->store, &given, &ref, 1);
+    fx_close(fx);
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/s/store.state", fx->path);
+    assert_int_equal(remove(path), 0);
+    assert_int_equal(pls_dir_open(fx->path, &fx->options, &fx->dir, NULL), PLS_OK);
+    struct pls_error error;
+    assert_int_equal(pls_store_find(fx->dir, "s", &fx->store, &error), PLS_BAD_FORMAT);
+    assert_non_null(strstr(error.text, "store.state"));
+    assert_false(file_exists(fx, "s/store.state"));
+}
+
+struct sealer {
+    pls_store *store;
+    struct pls_ref dead;
+    struct pls_seal first, next;
+};
+
+/* Seals in the moment in which the commit can be seen. */
+static void *seal_after_commit(void *arg)
+{
+    struct sealer *sealer = arg;
+    struct pls_view view = {0};
+    while (try_read(sealer->store, &sealer->dead, &view) == PLS_OK) {
+        pls_view_release(&view);
+    }
+    if (pls_store_seal(sealer->store, 0, &sealer->next, NULL) != PLS_OK) {
+        sealer->next = sealer->first;
+    }
+    return NULL;
+}
+
+static void a_seal_behind_the_commit_gives_a_new_handle(void **state)
+{
+    struct fixture *fx = *state;
+    for (uint32_t round = 0; round < 10; round++) {
+        /* Nothing is live: no output is there to look like an append since the seal. */
+        struct sealer sealer = {.store = fx->store, .dead = put_filled(fx->store, 100, 1000)};
+        sealer.first = seal(fx->store);
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, seal_after_commit, &sealer), 0);
+        compact_ok(fx->store, &sealer.first, NULL, 0);
+        pthread_join(thread, NULL);
+        assert_true(sealer.next.sealed_id > sealer.first.sealed_id);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +489,12 @@ int main(void)
         STORE_TEST(a_crash_anywhere_in_a_compaction_loses_nothing),
         STORE_TEST(an_output_that_is_missing_keeps_the_store_closed_and_its_sources),
         STORE_TEST(a_damaged_table_is_never_followed_to_wrong_bytes),
+        STORE_TEST(an_old_name_with_a_wrong_checksum_keeps_what_it_names),
+        STORE_TEST(a_damaged_record_is_reported_by_the_name_it_was_given_by),
+        STORE_TEST(a_damaged_block_of_the_table_harms_no_other),
+        STORE_TEST(names_in_a_damaged_block_are_reported_and_the_others_forwarded),
+        STORE_TEST(a_table_without_a_state_keeps_the_store_closed),
+        STORE_TEST(a_seal_behind_the_commit_gives_a_new_handle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
