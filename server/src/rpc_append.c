@@ -44,13 +44,14 @@ static void fail(struct append_call *a, enum pls_code code, const char *text)
     free(a);
 }
 
-/* The first append to a name makes its store. On an I/O thread. */
+/* The first append to a name makes its store, unless it is stale. On an I/O thread. */
 static void create_and_append(struct pls_job *job)
 {
     struct append_call *a =
         (struct append_call *)((char *)job - offsetof(struct append_call, create));
     struct pls_error error;
-    enum pls_code code = pls_store_open(a->service->dir, a->name, &a->store, &error);
+    enum pls_code code =
+        pls_store_open(a->service->dir, a->name, a->append.epoch, &a->store, &error);
     if (code != PLS_OK) {
         fail(a, code, error.text);
         return;
@@ -103,6 +104,8 @@ void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *reques
     enum pls_code code = pls_store_find(service->dir, a->name, &a->store, &error);
     if (code == PLS_OK) {
         pls_append(a->store, &a->append);
+    } else if (code == PLS_NO_STORE && a->payload.iov_len > service->payload_max_bytes) {
+        fail(a, PLS_PAYLOAD_TOO_LARGE, NULL); /* what is refused makes no store */
     } else if (code == PLS_NO_STORE) {
         a->create.run = create_and_append;
         pls_dir_run(service->dir, &a->create);

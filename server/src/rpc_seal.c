@@ -9,7 +9,7 @@ static void seal(struct psd_work *work)
     struct pls_error error;
     struct pls_seal handle;
     pls_store *store = NULL;
-    enum pls_code code = pls_store_open(work->service->dir, name, &store, &error);
+    enum pls_code code = pls_store_open(work->service->dir, name, request->epoch, &store, &error);
     if (code == PLS_OK) {
         code = pls_store_seal(store, request->epoch, &handle, &error);
     }

@@ -13,6 +13,7 @@ static struct payloadstore__v1__payload_store_handlers handlers = {
     .seal = psd_seal,
     .compact_sealed = psd_compact_sealed,
     .compact_sealed__message = psd_compact_sealed_message,
+    .claim = psd_claim,
     .stat = psd_stat,
     .list_stores = psd_list_stores,
     .delete_store = psd_delete_store,

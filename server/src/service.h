@@ -57,6 +57,7 @@ void psd_offload(struct psd_service *service, grpc_c_call *call, const void *req
 void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *request, void *user);
 void psd_read(grpc_c_call *call, const Payloadstore__V1__ReadRequest *request, void *user);
 void psd_seal(grpc_c_call *call, const Payloadstore__V1__SealRequest *request, void *user);
+void psd_claim(grpc_c_call *call, const Payloadstore__V1__ClaimRequest *request, void *user);
 void psd_stat(grpc_c_call *call, const Payloadstore__V1__StatRequest *request, void *user);
 void psd_list_stores(grpc_c_call *call, const Payloadstore__V1__ListStoresRequest *request,
                      void *user);

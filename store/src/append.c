@@ -32,7 +32,7 @@ struct pls_append *plsi_appends_pop(struct plsi_appends *list)
     return append;
 }
 
-static void fail_all(struct plsi_appends *list, enum pls_code code)
+void plsi_appends_fail(struct plsi_appends *list, enum pls_code code)
 {
     struct pls_append *append;
     while ((append = plsi_appends_pop(list)) != NULL) {
@@ -44,6 +44,7 @@ static void fail_all(struct plsi_appends *list, enum pls_code code)
 
 static void add_to_batch(struct plsi_batch *batch, struct pls_append *append, uint64_t offset)
 {
+    assert(append->epoch == batch->epoch); /* a claim takes older ones out of the queue */
     append->ref.file_id = batch->segment->id;
     append->ref.offset = offset;
     batch->iov[batch->n_iov++] =
@@ -67,6 +68,7 @@ static void gather(pls_store *store)
     batch->appends.first = NULL;
     batch->n_iov = 0;
     batch->offset = atomic_load(&store->active->end);
+    batch->epoch = atomic_load(&store->epoch);
 
     uint64_t end = batch->offset;
     while (store->queue.first != NULL && end <= store->dir->options.segment_max_bytes &&
@@ -182,7 +184,7 @@ static void end_batch(pls_store *store)
     if (code == PLS_OK) {
         answer(store, appends, segment);
     } else {
-        fail_all(&appends, code);
+        plsi_appends_fail(&appends, code);
     }
     plsi_segment_release(segment);
 }
@@ -246,7 +248,7 @@ void plsi_append_resume(pls_store *store, enum pls_code code)
         struct plsi_appends failed = store->queue;
         store->queue.first = NULL;
         pthread_mutex_unlock(&store->queue_lock);
-        fail_all(&failed, code);
+        plsi_appends_fail(&failed, code);
     }
     write_queued(store);
 }

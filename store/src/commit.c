@@ -202,7 +202,7 @@ static enum pls_code run(struct plsi_rewrite *rw)
     return code;
 }
 
-/* False where the store has let go of this compaction: it is being deleted. */
+/* False where the store has let go of this compaction: it was deleted, or claimed. */
 static bool set_running(struct pls_compact *compact, bool running)
 {
     pls_store *store = compact->store;
@@ -250,7 +250,7 @@ enum pls_code pls_compact_run(pls_compact *compact,
         return PLS_OK;
     }
     if (!set_running(compact, true)) {
-        return plsi_fail(rw.error, PLS_CANCELLED, "the store let go of the compaction");
+        return plsi_compact_cancelled(compact, rw.error);
     }
     rw.buffer = malloc(PLSI_COPY_BYTES);
     enum pls_code code =

@@ -393,17 +393,26 @@ void pls_compact_cancel(pls_compact *compact)
     atomic_store(&compact->cancelled, true);
 }
 
+enum pls_code plsi_compact_cancelled(const struct pls_compact *compact, struct pls_error *error)
+{
+    if (compact->options.epoch != atomic_load(&compact->store->epoch)) {
+        return plsi_fail(error, PLS_EPOCH_STALE, "%s", pls_strerror(PLS_EPOCH_STALE));
+    }
+    return plsi_fail(error, PLS_CANCELLED, "the compaction was cancelled");
+}
+
+/* Looks again after each wait: the next one, of the new epoch, may have begun. */
 void plsi_compact_stop(pls_store *store)
 {
-    if (store->compaction == NULL) {
-        return;
-    }
-    pls_compact_cancel(store->compaction);
-    if (!store->compaction->running) {
-        store->compaction = NULL; /* it finds out when it is run */
-    }
-    while (store->compaction != NULL) {
-        pthread_cond_wait(&store->compaction_ended, &store->admin);
+    while (store->compaction != NULL &&
+           plsi_store_check_writer(store, store->compaction->options.epoch, NULL) != PLS_OK) {
+        pls_compact_cancel(store->compaction);
+        if (store->compaction->running) {
+            pthread_cond_wait(&store->compaction_ended, &store->admin);
+        } else {
+            store->compaction = NULL; /* it finds out when it is run */
+            pthread_cond_broadcast(&store->compaction_ended);
+        }
     }
 }
 

@@ -98,9 +98,14 @@ struct plsi_rewrite {
     uint8_t *buffer;            /* PLSI_COPY_BYTES */
 };
 
-/* Cancels the compaction of a store that is going away, and waits for its end. With store->admin
- * held. */
+/*
+ * Cancels a compaction that may not commit any more, the store being deleted or its epoch another,
+ * and waits for its end. With store->admin held, which it lets go meanwhile.
+ */
 void plsi_compact_stop(pls_store *store);
+/* What a cancelled compaction ends with: EPOCH_STALE where it was a claim's doing, else CANCELLED.
+ */
+enum pls_code plsi_compact_cancelled(const struct pls_compact *compact, struct pls_error *error);
 
 /*
  * A live ref that cannot be read. OK where keep_damaged reports it; else the code to end with, the

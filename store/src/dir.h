@@ -13,8 +13,8 @@
  * Locks, in the order in which they are taken:
  *
  *   pls_dir.admin        making and deleting stores; held over disk waits, never on a hot path
- *   pls_store.admin      rotation, seal, a compaction's begin and commit; held over disk waits
- *   pls_dir.tree_lock, pls_store.queue_lock, plsi_table.lock, plsi_pool.lock     leaves
+ *   pls_store.admin      rotation, seal, claim, a compaction's begin and commit; held over disk
+ * waits pls_dir.tree_lock, pls_store.queue_lock, plsi_table.lock, plsi_pool.lock     leaves
  */
 struct pls_dir {
     struct pls_options options; /* with the defaults put in */

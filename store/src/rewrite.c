@@ -304,7 +304,7 @@ static enum pls_code rewrite_large(struct plsi_rewrite *rw, uint64_t i, size_t l
 enum pls_code plsi_rewrite_interrupted(struct plsi_rewrite *rw)
 {
     if (atomic_load(&rw->compact->cancelled)) {
-        return plsi_fail(rw->error, PLS_CANCELLED, "the compaction was cancelled");
+        return plsi_compact_cancelled(rw->compact, rw->error);
     }
     return plsi_store_check_writer(rw->store, rw->compact->options.epoch, rw->error);
 }

@@ -196,6 +196,39 @@ enum pls_code pls_store_find(pls_dir *dir, const char *name, pls_store **store,
     return code;
 }
 
+/* Reads the epoch that a name has kept, 0 where it was never used, leaving all as it is. */
+static enum pls_code epoch_of_name(pls_dir *dir, const char *name, uint64_t *epoch,
+                                   struct pls_error *error)
+{
+    struct plsi_backend *backend;
+    *epoch = 0;
+    enum pls_code code = dir->root->ops->store(dir->root, name, false, &backend, error);
+    if (code == PLS_NO_STORE) {
+        return plsi_ok(error);
+    }
+    if (code == PLS_OK) {
+        struct plsi_state state;
+        bool found;
+        code = plsi_state_read(backend, &state, &found, error);
+        if (code == PLS_OK && found) {
+            *epoch = state.epoch;
+        }
+        backend->ops->close(backend);
+    }
+    return code == PLS_OK ? code : plsi_wrap(error, code, "store %s", name);
+}
+
+static enum pls_code may_make(pls_dir *dir, const char *name, uint64_t epoch,
+                              struct pls_error *error)
+{
+    uint64_t kept;
+    enum pls_code code = epoch_of_name(dir, name, &kept, error);
+    if (code == PLS_OK && epoch != kept) {
+        code = plsi_fail(error, PLS_EPOCH_STALE, "%s", pls_strerror(PLS_EPOCH_STALE));
+    }
+    return code;
+}
+
 /* Held for the caller, and in the tree. With dir->admin held. */
 static enum pls_code make_store(pls_dir *dir, const char *name, pls_store **store,
                                 struct pls_error *error)
@@ -215,8 +248,8 @@ static enum pls_code make_store(pls_dir *dir, const char *name, pls_store **stor
     return plsi_ok(error);
 }
 
-enum pls_code pls_store_open(pls_dir *dir, const char *name, pls_store **store,
-                             struct pls_error *error)
+enum pls_code plsi_store_open(pls_dir *dir, const char *name, const uint64_t *epoch,
+                              pls_store **store, struct pls_error *error)
 {
     enum pls_code code = pls_store_find(dir, name, store, error);
     if (code != PLS_NO_STORE) {
@@ -226,7 +259,8 @@ enum pls_code pls_store_open(pls_dir *dir, const char *name, pls_store **store,
     pthread_mutex_lock(&dir->admin);
     code = pls_store_find(dir, name, store, error); /* somebody may have been quicker */
     if (code == PLS_NO_STORE) {
-        code = make_store(dir, name, store, error);
+        code = epoch != NULL ? may_make(dir, name, *epoch, error) : PLS_OK;
+        code = code == PLS_OK ? make_store(dir, name, store, error) : code;
         made = code == PLS_OK;
     }
     pthread_mutex_unlock(&dir->admin);
@@ -234,6 +268,12 @@ enum pls_code pls_store_open(pls_dir *dir, const char *name, pls_store **store,
         plsi_log(dir, PLS_LOG_INFO, name, "store_created", "made the store");
     }
     return code;
+}
+
+enum pls_code pls_store_open(pls_dir *dir, const char *name, uint64_t epoch, pls_store **store,
+                             struct pls_error *error)
+{
+    return plsi_store_open(dir, name, &epoch, store, error);
 }
 
 /* -- closing ----------------------------------------------------------------------------------- */

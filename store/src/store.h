@@ -38,7 +38,9 @@ struct plsi_appends {
 /* The gathered write that runs; the writer's own but for `segment`. */
 struct plsi_batch {
     struct plsi_appends appends;
-    struct plsi_segment *segment; /* held; guarded by queue_lock: a seal waits for it to go */
+    struct plsi_segment *segment; /* held; guarded by queue_lock: a seal or claim waits for it to
+                                     go */
+    uint64_t epoch;               /* of all its appends; guarded by queue_lock */
     uint64_t offset;              /* in the segment, of the batch's first byte */
     int n_iov;
     enum pls_code code;
@@ -53,7 +55,8 @@ struct pls_store {
     struct plsi_backend *backend; /* NULL where broken */
     struct pls_error cause;       /* of being broken */
     atomic_int status;
-    atomic_uint_fast64_t epoch;
+    atomic_uint_fast64_t epoch; /* as in `state`; rises under admin and queue_lock, so that all that
+                                   is queued is of this epoch */
     atomic_bool
         stopped_writing; /* a commit could be neither finished nor undone: the next open decides */
 
@@ -84,6 +87,10 @@ struct pls_store {
 enum pls_code plsi_store_check(pls_store *store, struct pls_error *error);
 /* check, and that `epoch` is the store's. */
 enum pls_code plsi_store_check_writer(pls_store *store, uint64_t epoch, struct pls_error *error);
+
+/* As pls_store_open; where epoch is NULL a store is made whatever its name's epoch. */
+enum pls_code plsi_store_open(pls_dir *dir, const char *name, const uint64_t *epoch,
+                              pls_store **store, struct pls_error *error);
 
 /* Opens what is on disk, making it where `create` is set. With dir->admin held. */
 enum pls_code plsi_store_load(pls_dir *dir, const char *name, bool create, pls_store **store,
@@ -135,6 +142,8 @@ void plsi_append_resume(pls_store *store, enum pls_code code);
 
 void plsi_appends_push(struct plsi_appends *list, struct pls_append *append);
 struct pls_append *plsi_appends_pop(struct plsi_appends *list);
+/* Empties the list, calling each `done` with the code. Under no lock. */
+void plsi_appends_fail(struct plsi_appends *list, enum pls_code code);
 
 /* -- sync.c -- */
 

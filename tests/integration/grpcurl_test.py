@@ -139,8 +139,21 @@ class GrpcurlTest(ServerTest):
         answer = self.call("Read", {"store": store, "ref": ref})
         return base64.b64decode(answer.get("payload", ""))
 
-    def seal(self, store="s"):
-        return self.call("Seal", {"store": store})["seal"]
+    def seal(self, store="s", **more):
+        return self.call("Seal", {"store": store, **more})["seal"]
+
+    def claim(self, store="s", **more):
+        return int(self.call("Claim", {"store": store, **more})["epoch"])
+
+    def writer(self, store="s"):
+        """The epoch and the owner that Stat tells."""
+        stat = self.call("Stat", {"store": store})
+        return int(stat.get("epoch", 0)), stat.get("owner", "")
+
+    def serve_again(self):
+        """The same data, after a restart."""
+        self.assertEqual(self.server.stop(), 0)
+        self.server.start()
 
     def compact(self, seal, live, store="s", **options):
         """The map, as pairs, and the summary."""
@@ -345,10 +358,51 @@ class GrpcurlTest(ServerTest):
         self.refused("FAILED_PRECONDITION", "DeleteStore", again, names=["s"])
         self.assertEqual(self.read(new), b"new")
 
+    def test_a_claim_gives_the_next_epoch(self):
+        self.append(b"abc")
+        self.assertEqual(self.writer(), (0, ""))
+        self.assertEqual(self.claim(owner="broker one"), 1)
+        self.assertEqual(self.writer(), (1, "broker one"))
+        self.append(b"def", epoch=1)
+        self.serve_again()
+        self.assertEqual(self.writer(), (1, "broker one"))
+        self.assertEqual(self.claim(owner="zwei \u00e4"), 2)
+        self.assertEqual(self.writer(), (2, "zwei \u00e4"))
+        self.assertEqual(self.usage(), 14)
+
+    def test_a_claim_makes_a_store(self):
+        self.assertEqual(self.claim("fresh"), 1)
+        self.assertEqual(self.claim(""), 1)
+        self.assertEqual(self.call("ListStores")["stores"], ["default", "fresh"])
+
+    def test_the_claimer_writes(self):
+        epoch = self.claim()
+        refs = [self.append(b"abc", epoch=epoch), self.append(b"def", epoch=epoch)]
+        seal = self.seal(epoch=epoch)
+        pairs, _ = self.compact(seal, refs[:1], epoch=epoch)
+        self.assertEqual(self.read(pairs[0][1]), b"abc")
+        self.assertEqual(self.call("DeleteStore", {"store": "s", "epoch": epoch}), {})
+
+    def test_an_epoch_outlives_its_store(self):
+        epoch = self.claim(owner="me")
+        self.call("DeleteStore", {"store": "s", "epoch": epoch})
+        for _ in range(2):
+            for method, message in [("Append", {"payload": HELLO}), ("Seal", {})]:
+                self.refused(
+                    "FAILED_PRECONDITION", method, {"store": "s", **message}, reason="EPOCH_STALE"
+                )
+            self.refused("FAILED_PRECONDITION", "Claim", {"store": "s", "if_epoch": "0"})
+            self.assertEqual(self.call("ListStores"), {})
+            self.serve_again()
+        self.append(b"abc", epoch=epoch)
+        self.assertEqual(self.writer(), (epoch, ""))
+        self.call("DeleteStore", {"store": "s", "epoch": epoch})
+        self.assertEqual(self.claim(), epoch + 1)
+
     # -- refusals ---------------------------------------------------------------------------------
 
     def test_methods_that_are_not_there_yet_say_so(self):
-        for method in ("Claim", "Verify", "AppendStream", "ReadStream"):
+        for method in ("Verify", "AppendStream", "ReadStream"):
             self.refused("UNIMPLEMENTED", method)
 
     def test_a_bad_name_is_refused_by_every_method(self):
@@ -360,6 +414,7 @@ class GrpcurlTest(ServerTest):
                 ("Read", {"ref": ref}),
                 ("Seal", {}),
                 ("CompactSealed", {"seal": seal, "commit": True}),
+                ("Claim", {}),
                 ("Stat", {}),
                 ("DeleteStore", {}),
             ]:
@@ -445,6 +500,14 @@ class GrpcurlTest(ServerTest):
         # Far above it gRPC itself refuses the message.
         far_above = base64.b64encode(b"x" * (3 * MIB)).decode()
         self.refused("RESOURCE_EXHAUSTED", "Append", {"store": "s", "payload": far_above})
+        # No store is made for it.
+        self.refused(
+            "RESOURCE_EXHAUSTED",
+            "Append",
+            {"store": "t", "payload": above},
+            reason="PAYLOAD_TOO_LARGE",
+        )
+        self.assertEqual(self.call("ListStores"), {"stores": ["s"]})
         self.assertEqual(self.usage(), 2 * MIB + 4)
 
     def test_a_seal_that_was_never_given_is_refused(self):
@@ -590,6 +653,54 @@ class GrpcurlTest(ServerTest):
                 )
         self.assertEqual(self.read(ref), b"abc")
         self.assertEqual(self.usage(), 7)
+
+    def test_who_wrote_before_a_claim_is_stale(self):
+        ref = self.append(b"abc")
+        seal = self.seal()
+        self.claim(owner="me")
+        for method, message in [
+            ("Append", {"payload": HELLO}),
+            ("Seal", {}),
+            ("CompactSealed", {"seal": seal, "live": [ref], "commit": True}),
+            ("DeleteStore", {}),
+        ]:
+            with self.subTest(method=method):
+                self.refused(
+                    "FAILED_PRECONDITION",
+                    method,
+                    {"store": "s", **message},
+                    reason="EPOCH_STALE",
+                    names=["s"],
+                )
+        self.assertEqual(self.read(ref), b"abc")
+        self.assertEqual(self.usage(), 7)
+
+    def test_a_stale_writer_makes_no_store(self):
+        for method, message in [("Append", {"payload": HELLO}), ("Seal", {})]:
+            self.refused(
+                "FAILED_PRECONDITION",
+                method,
+                {"store": "ghost", "epoch": 1, **message},
+                reason="EPOCH_STALE",
+                names=["ghost"],
+            )
+        self.assertEqual(self.call("ListStores"), {})
+        self.assertFalse((self.server.data_dir / "ghost").exists())
+
+    def test_a_claim_on_a_condition_takes_no_other_epoch(self):
+        for if_epoch, epoch in (("0", 1), ("1", 2)):
+            for wrong in (7, 18446744073709551615):
+                request = {"store": "s", "owner": "x", "if_epoch": str(wrong)}
+                self.refused("FAILED_PRECONDITION", "Claim", request, names=["s"])
+            self.assertEqual(self.claim(owner="me", if_epoch=if_epoch), epoch)
+            self.assertEqual(self.writer(), (epoch, "me"))
+        self.refused("FAILED_PRECONDITION", "Claim", {"store": "s", "if_epoch": "0"})
+
+    def test_an_owner_above_255_bytes_is_invalid(self):
+        for owner in ("x" * 256, "\u00e4" * 128):
+            self.refused("INVALID_ARGUMENT", "Claim", {"store": "s", "owner": owner}, names=["s"])
+        self.assertEqual(self.call("ListStores"), {})
+        self.assertEqual(self.claim(owner="\u00e4" * 127), 1)
 
     def test_no_store_is_deleted_by_an_empty_name(self):
         ref = self.append(b"abc", store="")

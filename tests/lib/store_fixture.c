@@ -67,7 +67,7 @@ void fx_open(struct fixture *fx)
 {
     struct pls_error error;
     if (pls_dir_open(fx->path, &fx->options, &fx->dir, &error) != PLS_OK ||
-        pls_store_open(fx->dir, "s", &fx->store, &error) != PLS_OK) {
+        pls_store_open(fx->dir, "s", 0, &fx->store, &error) != PLS_OK) {
         fail_msg("%s", error.text);
     }
 }
@@ -209,14 +209,15 @@ static void on_append(struct pls_append *append, enum pls_code code)
     answer_give(append->data, code);
 }
 
-enum pls_code try_append(pls_store *store, const void *data, size_t n,
-                         enum pls_durability durability, struct pls_ref *ref)
+enum pls_code try_append_as(pls_store *store, uint64_t epoch, const void *data, size_t n,
+                            enum pls_durability durability, struct pls_ref *ref)
 {
     struct answer answer;
     struct iovec part = {.iov_base = (void *)data, .iov_len = n};
     struct pls_append append = {.payload = &part,
                                 .n_payload = 1,
                                 .durability = durability,
+                                .epoch = epoch,
                                 .done = on_append,
                                 .data = &answer};
     answer_init(&answer);
@@ -224,6 +225,12 @@ enum pls_code try_append(pls_store *store, const void *data, size_t n,
     enum pls_code code = answer_wait(&answer);
     *ref = append.ref;
     return code;
+}
+
+enum pls_code try_append(pls_store *store, const void *data, size_t n,
+                         enum pls_durability durability, struct pls_ref *ref)
+{
+    return try_append_as(store, 0, data, n, durability, ref);
 }
 
 struct pls_ref put(pls_store *store, const void *data, size_t n)

@@ -56,6 +56,9 @@ void fill(uint8_t *data, size_t n, uint32_t seed);
 /* Appends and waits. Any thread. */
 enum pls_code try_append(pls_store *store, const void *data, size_t n,
                          enum pls_durability durability, struct pls_ref *ref);
+/* The same by the holder of an epoch other than 0. Any thread. */
+enum pls_code try_append_as(pls_store *store, uint64_t epoch, const void *data, size_t n,
+                            enum pls_durability durability, struct pls_ref *ref);
 /* Each has to succeed; BUFFERED. */
 struct pls_ref put(pls_store *store, const void *data, size_t n);
 struct pls_ref put_text(pls_store *store, const char *text);

@@ -18,7 +18,7 @@ static void delete_s(struct fixture *fx)
 static void make_s(struct fixture *fx)
 {
     struct pls_error error;
-    if (pls_store_open(fx->dir, "s", &fx->store, &error) != PLS_OK) {
+    if (pls_store_open(fx->dir, "s", 0, &fx->store, &error) != PLS_OK) {
         fail_msg("%s", error.text);
     }
 }
@@ -118,7 +118,7 @@ static void who_still_holds_a_deleted_store_is_told_so(void **state)
     pls_view_release(&view);
     /* The new one of that name is another. */
     pls_store *fresh;
-    assert_int_equal(pls_store_open(fx->dir, "s", &fresh, NULL), PLS_OK);
+    assert_int_equal(pls_store_open(fx->dir, "s", 0, &fresh, NULL), PLS_OK);
     put_text(fresh, "x");
     assert_int_equal(try_append(fx->store, "x", 1, PLS_SYNCED, &ref), PLS_NO_STORE);
     pls_store_release(fresh);
@@ -221,7 +221,7 @@ static void *append_and_read(void *arg)
         pls_store *store;
         struct pls_ref ref;
         struct pls_view view;
-        if (pls_store_open(caller->dir, "s", &store, NULL) != PLS_OK) {
+        if (pls_store_open(caller->dir, "s", 0, &store, NULL) != PLS_OK) {
             continue; /* deleted this very moment */
         }
         enum pls_code code = try_append(store, "payload", 7, PLS_BUFFERED, &ref);

@@ -20,14 +20,14 @@ static void names_are_checked(void **state)
     struct pls_error error;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_false(pls_name_valid(bad[i]));
-        assert_int_equal(pls_store_open(fx->dir, bad[i], &store, &error), PLS_INVALID_NAME);
+        assert_int_equal(pls_store_open(fx->dir, bad[i], 0, &store, &error), PLS_INVALID_NAME);
         assert_int_equal(pls_store_find(fx->dir, bad[i], &store, &error), PLS_INVALID_NAME);
         assert_int_equal(pls_store_delete(fx->dir, bad[i], 0, NULL, &error), PLS_INVALID_NAME);
         assert_string_not_equal(error.text, "");
     }
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         assert_true(pls_name_valid(good[i]));
-        assert_int_equal(pls_store_open(fx->dir, good[i], &store, &error), PLS_OK);
+        assert_int_equal(pls_store_open(fx->dir, good[i], 0, &store, &error), PLS_OK);
         assert_string_equal(pls_store_name(store), good[i]);
         pls_store_release(store);
     }
@@ -51,7 +51,7 @@ static void stores_do_not_meet(void **state)
 {
     struct fixture *fx = *state;
     pls_store *other;
-    assert_int_equal(pls_store_open(fx->dir, "other", &other, NULL), PLS_OK);
+    assert_int_equal(pls_store_open(fx->dir, "other", 0, &other, NULL), PLS_OK);
     struct pls_ref a = put_text(fx->store, "mine");
     struct pls_ref b = put_text(other, "theirs");
     assert_ref(&b, 0, 0, 6);
@@ -68,7 +68,7 @@ static void stores_are_listed_in_byte_order_a_page_at_a_time(void **state)
     enum { N = sizeof expected / sizeof *expected };
     for (size_t i = 0; i < N; i++) {
         pls_store *store;
-        assert_int_equal(pls_store_open(fx->dir, expected[(i * 4) % N], &store, NULL), PLS_OK);
+        assert_int_equal(pls_store_open(fx->dir, expected[(i * 4) % N], 0, &store, NULL), PLS_OK);
         pls_store_release(store);
     }
     for (int restart = 0; restart < 2; restart++) {
@@ -224,7 +224,7 @@ static void one_broken_store_leaves_the_others_alone(void **state)
     assert_int_equal(pls_store_find(fx->dir, "broken", &store, &error), PLS_BAD_FORMAT);
     assert_non_null(strstr(error.text, "broken"));
     assert_null(store);
-    assert_int_equal(pls_store_open(fx->dir, "broken", &store, &error), PLS_BAD_FORMAT);
+    assert_int_equal(pls_store_open(fx->dir, "broken", 0, &store, &error), PLS_BAD_FORMAT);
     assert_int_equal(pls_store_delete(fx->dir, "broken", 0, NULL, &error), PLS_BAD_FORMAT);
     assert_int_equal(file_count(fx, "broken", ""), 5); /* with . and .. */
 }

@@ -100,7 +100,7 @@ static void run_session(const char *path, const struct pls_options *options,
     if (pls_dir_open(path, options, &dir, NULL) != PLS_OK) {
         return;
     }
-    if (pls_store_open(dir, "s", &store, NULL) == PLS_OK) {
+    if (pls_store_open(dir, "s", 0, &store, NULL) == PLS_OK) {
         append_some(store, promised, from, from + 12);
         compact_some(store, promised, from + 12);
         append_some(store, promised, from + 12, from + 20);
@@ -109,7 +109,7 @@ static void run_session(const char *path, const struct pls_options *options,
         }
         pls_store_release(store);
     }
-    if (pls_store_open(dir, "other", &store, NULL) == PLS_OK) {
+    if (pls_store_open(dir, "other", 0, &store, NULL) == PLS_OK) {
         pls_store_release(store);
         pls_store_delete(dir, "other", 0, NULL, NULL);
     }
@@ -127,7 +127,7 @@ static void open_or_fail(const char *path, const struct pls_options *options, co
 {
     struct pls_error why;
     if (pls_dir_open(path, options, dir, &why) != PLS_OK ||
-        pls_store_open(*dir, "s", store, &why) != PLS_OK) {
+        pls_store_open(*dir, "s", 0, store, &why) != PLS_OK) {
         fail_msg("after %s: %s", when, why.text);
     }
 }

@@ -308,7 +308,7 @@ static void what_is_no_store_is_left_alone(void **state)
     assert_string_equal(names[0], "s");
     assert_true(file_exists(fx, "notes/compact_0001.tmp"));
     assert_false(file_exists(fx, "notes/store.state"));
-    assert_int_not_equal(pls_store_open(fx->dir, "readme", &store, NULL), PLS_OK);
+    assert_int_not_equal(pls_store_open(fx->dir, "readme", 0, &store, NULL), PLS_OK);
 }
 
 static void stray_payload_files_count_as_usage_and_nothing_else(void **state)

@@ -231,7 +231,7 @@ static void a_crash_anywhere_in_a_compaction_loses_nothing(void **state)
         char name[32];
         snprintf(name, sizeof name, "cut-%ld", at);
         pls_store_release(fx->store);
-        assert_int_equal(pls_store_open(fx->dir, name, &fx->store, NULL), PLS_OK);
+        assert_int_equal(pls_store_open(fx->dir, name, 0, &fx->store, NULL), PLS_OK);
         struct pls_ref refs[N], live[N];
         put_all(fx->store, refs);
         struct pls_seal given = seal(fx->store);
@@ -241,7 +241,7 @@ static void a_crash_anywhere_in_a_compaction_loses_nothing(void **state)
 
         fx_crash(fx);
         pls_store_release(fx->store);
-        assert_int_equal(pls_store_open(fx->dir, name, &fx->store, NULL), PLS_OK);
+        assert_int_equal(pls_store_open(fx->dir, name, 0, &fx->store, NULL), PLS_OK);
         assert_all(fx->store, refs, 3);
         struct outcome outcome;
         size_t n = take_every(3, refs, live);
@@ -267,7 +267,7 @@ static enum pls_code cut_new_store(struct fixture *fx, const char *name, long at
     struct pls_ref refs[N];
     enum pls_code code;
     pls_store_release(fx->store);
-    assert_int_equal(pls_store_open(fx->dir, name, &fx->store, NULL), PLS_OK);
+    assert_int_equal(pls_store_open(fx->dir, name, 0, &fx->store, NULL), PLS_OK);
     put_all(fx->store, refs);
     struct pls_seal given = seal(fx->store);
     cut_compaction(fx, at, refs, &given, &code);
@@ -299,7 +299,7 @@ static void an_output_that_is_missing_keeps_the_store_closed_and_its_sources(voi
     assert_int_equal(pls_store_find(fx->dir, name, &fx->store, &error), PLS_BAD_FORMAT);
     assert_non_null(strstr(error.text, "payload_0002.dat"));
     assert_true(file_exists(fx, source));
-    assert_int_equal(pls_store_open(fx->dir, "s", &fx->store, NULL), PLS_OK);
+    assert_int_equal(pls_store_open(fx->dir, "s", 0, &fx->store, NULL), PLS_OK);
 }
 
 static void a_damaged_table_is_never_followed_to_wrong_bytes(void **state)

@@ -97,7 +97,7 @@ static void assert_refused(struct fixture *fx, const char *words)
     assert_int_equal(pls_dir_open(fx->path, &fx->options, &dir, NULL), PLS_OK);
     assert_int_equal(pls_store_find(dir, "s", &store, &error), PLS_BAD_FORMAT);
     assert_non_null(strstr(error.text, words));
-    assert_int_equal(pls_store_open(dir, "other", &other, NULL), PLS_OK);
+    assert_int_equal(pls_store_open(dir, "other", 0, &other, NULL), PLS_OK);
     put_text(other, "works");
     pls_store_release(other);
     assert_int_equal(pls_dir_close(dir), PLS_OK);

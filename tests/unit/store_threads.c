@@ -264,7 +264,7 @@ static void stores_are_made_and_looked_at_from_many_threads(void **state)
     for (int i = 0; i < 20; i++) {
         pls_store *store;
         char name[] = {(char)('a' + i), '\0'};
-        assert_int_equal(pls_store_open(fx->dir, name, &store, NULL), PLS_OK);
+        assert_int_equal(pls_store_open(fx->dir, name, 0, &store, NULL), PLS_OK);
         put_text(store, "x");
         put_text(fx->store, "y");
         seal(fx->store);

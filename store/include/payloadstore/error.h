@@ -32,6 +32,7 @@
     X(NO_MEMORY, "out of memory")                                                          \
     X(CLOSED, "the store is being closed")                                                 \
     X(EPOCH_STALE, "another writer has claimed the store")                                 \
+    X(EPOCH_DIFFERS, "the store's epoch is not the one the claim expects")                 \
     X(INCARNATION_DIFFERS, "the store was deleted and made again")                         \
     X(HANDLE_UNKNOWN, "this store never gave out that seal handle")                        \
     X(HANDLE_SUPERSEDED, "the seal handle has been used up; seal again")                   \

@@ -110,9 +110,14 @@ PLS_API bool pls_name_valid(const char *name);
 PLS_API enum pls_code pls_store_find(pls_dir *dir, const char *name, pls_store **store,
                                      struct pls_error *error);
 
-/* Finds a store, making it where there is none. Waits for the disk. The caller releases it. */
-PLS_API enum pls_code pls_store_open(pls_dir *dir, const char *name, pls_store **store,
-                                     struct pls_error *error);
+/*
+ * Finds a store, making it where there is none. Waits for the disk. The caller releases it. `epoch`
+ * is the writer's, and looked at only where the store has to be made: a name keeps its epoch over a
+ * deletion (0: never used), and only its holder may bring it to life again. Errors: INVALID_NAME,
+ * EPOCH_STALE (nothing was made), IO, NO_SPACE, NO_MEMORY, or what kept the store from opening.
+ */
+PLS_API enum pls_code pls_store_open(pls_dir *dir, const char *name, uint64_t epoch,
+                                     pls_store **store, struct pls_error *error);
 
 /* Takes NULL. */
 PLS_API void pls_store_release(pls_store *store);
@@ -127,6 +132,22 @@ PLS_API const char *pls_store_name(const pls_store *store);
  */
 PLS_API enum pls_code pls_store_delete(pls_dir *dir, const char *name, uint64_t epoch,
                                        const char *incarnation, struct pls_error *error);
+
+/* -- claim ------------------------------------------------------------------------------------- */
+
+/*
+ * Makes the caller the only writer: *epoch is one more than the name's epoch before it, kept for
+ * ever, past a deletion too. Makes the store where there is none. Once this has returned, nothing
+ * of an older epoch is written: appends that still waited got EPOCH_STALE, and so does a compaction
+ * that had not committed. `owner` is text for people, PLS_OWNER_MAX bytes at most. Where if_epoch
+ * is not NULL, only if that is the epoch now (0: never claimed). Waits for the disk, and for a
+ * running compaction to end. Errors, after which nothing is claimed: INVALID_NAME, INVALID_ARGUMENT
+ * (owner), EPOCH_DIFFERS, IDS_USED_UP (no epoch is left), NO_SPACE, IO, NO_MEMORY, CLOSED, or what
+ * kept the store from opening.
+ */
+PLS_API enum pls_code pls_store_claim(pls_dir *dir, const char *name, const char *owner,
+                                      const uint64_t *if_epoch, uint64_t *epoch,
+                                      struct pls_error *error);
 
 /* -- append ------------------------------------------------------------------------------------ */
 
