@@ -2,7 +2,7 @@
 
 #include <time.h>
 
-static int64_t now_ms(void)
+int64_t psd_now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -34,7 +34,7 @@ static void *watch_timers(void *arg)
     pthread_mutex_lock(&watch->lock);
     while (!watch->stopping) {
         struct psd_idle *first = watch->head.next;
-        if (first != &watch->head && first->deadline_ms <= now_ms()) {
+        if (first != &watch->head && first->deadline_ms <= psd_now_ms()) {
             unlink_timer(first);
             pthread_mutex_unlock(&watch->lock);
             first->expired(first);
@@ -79,7 +79,7 @@ void psd_idle_watch_fini(struct psd_idle_watch *watch)
 void psd_idle_arm(struct psd_idle_watch *watch, struct psd_idle *idle)
 {
     pthread_mutex_lock(&watch->lock);
-    idle->deadline_ms = now_ms() + watch->timeout_ms;
+    idle->deadline_ms = psd_now_ms() + watch->timeout_ms;
     idle->armed = true;
     idle->next = &watch->head;
     idle->previous = watch->head.previous;

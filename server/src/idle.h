@@ -29,6 +29,9 @@ struct psd_idle_watch {
     pthread_t thread;
 };
 
+/* By the monotonic clock. */
+int64_t psd_now_ms(void);
+
 /* 0, or -1 where there is no thread to be had. */
 int psd_idle_watch_init(struct psd_idle_watch *watch, unsigned timeout_ms);
 /* No timer may be armed any more. */

@@ -206,8 +206,9 @@ static bool start_server(grpc_c_server *server, const struct psd_config *config)
 /* -- running and stopping ---------------------------------------------------------------------- */
 
 /* Returns how many calls had to be cancelled. */
-static unsigned serve_until_signal(grpc_c_server *server, struct psd_health *health,
-                                   const struct psd_config *config, struct timespec *stopping)
+static unsigned serve_until_signal(grpc_c_server *server, struct psd_service *service,
+                                   struct psd_health *health, const struct psd_config *config,
+                                   struct timespec *stopping)
 {
     int number;
 
@@ -216,6 +217,7 @@ static unsigned serve_until_signal(grpc_c_server *server, struct psd_health *hea
     clock_gettime(CLOCK_MONOTONIC, stopping);
     psd_log(PSD_LOG_INFO, "stopping", PSD_TEXT("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
     psd_health_stop(health);
+    psd_service_stop(service);
     return grpc_c_server_shutdown(server, config->drain_seconds * STOP_MS_A_SECOND);
 }
 
@@ -263,7 +265,7 @@ static int run(const struct psd_config *config)
     if (!register_services(server, &service, health, reflection) || !start_server(server, config)) {
         goto destroy_server;
     }
-    cancelled = serve_until_signal(server, health, config, &stopping);
+    cancelled = serve_until_signal(server, &service, health, config, &stopping);
     served = true;
 
 destroy_server:

@@ -22,7 +22,7 @@
 #include "service.h"
 
 #define LIVE_AT_ONCE 1024u /* refs converted at a time */
-#define PER_MESSAGE  8192u /* relocations or damaged refs: at most 64 bytes each, half of 1 MiB */
+#define PER_MESSAGE  8192u /* relocations: at most 64 bytes each, half of 1 MiB */
 
 struct compact_call {
     grpc_c_call *call;
@@ -93,35 +93,21 @@ struct relocations {
     Payloadstore__V1__Relocation *pointers[PER_MESSAGE];
 };
 
-struct damaged {
-    struct pls_damaged list[PER_MESSAGE];
-    Payloadstore__V1__PayloadRef refs[PER_MESSAGE];
-    Payloadstore__V1__DamagedRef messages[PER_MESSAGE];
-    Payloadstore__V1__DamagedRef *pointers[PER_MESSAGE];
-};
-
 static void answer(grpc_c_call *call, void *arg);
 
 /* True where there was something to send, or no memory to send it with. */
 static bool send_damaged(struct compact_call *c)
 {
-    struct damaged *d = malloc(sizeof *d);
+    struct psd_damaged *d = malloc(sizeof *d);
     if (d == NULL) {
         fail(c, PLS_NO_MEMORY, NULL);
         return true;
     }
     Payloadstore__V1__CompactSealedResponse response =
         PAYLOADSTORE__V1__COMPACT_SEALED_RESPONSE__INIT;
-    response.n_damaged = pls_compact_next_damaged(c->compact, d->list, PER_MESSAGE);
+    response.n_damaged = pls_compact_next_damaged(c->compact, d->list, PSD_DAMAGED_MAX);
     response.damaged = d->pointers;
-    for (size_t i = 0; i < response.n_damaged; i++) {
-        payloadstore__v1__damaged_ref__init(&d->messages[i]);
-        psd_ref_out(&d->list[i].ref, &d->refs[i]);
-        d->messages[i].ref = &d->refs[i];
-        d->messages[i].code = (uint32_t)psd_status_of(d->list[i].code);
-        d->messages[i].message = (char *)pls_strerror(d->list[i].code);
-        d->pointers[i] = &d->messages[i];
-    }
+    psd_damaged_out(d, response.n_damaged);
     if (response.n_damaged > 0) {
         payloadstore__v1__payload_store__compact_sealed__send(c->call, &response, answer, c);
     }

@@ -17,11 +17,18 @@ static struct payloadstore__v1__payload_store_handlers handlers = {
     .stat = psd_stat,
     .list_stores = psd_list_stores,
     .delete_store = psd_delete_store,
+    .verify = psd_verify,
 };
 
 int psd_service_init(struct psd_service *service)
 {
+    atomic_init(&service->stopping, false);
     return psd_idle_watch_init(&service->idle, SILENCE_MS);
+}
+
+void psd_service_stop(struct psd_service *service)
+{
+    atomic_store(&service->stopping, true);
 }
 
 void psd_service_fini(struct psd_service *service)
@@ -55,6 +62,19 @@ void psd_ref_out(const struct pls_ref *ref, Payloadstore__V1__PayloadRef *out)
     out->offset = ref->offset;
     out->length = ref->length;
     out->crc32c = ref->crc32c;
+}
+
+void psd_damaged_out(struct psd_damaged *damaged, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        Payloadstore__V1__DamagedRef *message = &damaged->messages[i];
+        payloadstore__v1__damaged_ref__init(message);
+        psd_ref_out(&damaged->list[i].ref, &damaged->refs[i]);
+        message->ref = &damaged->refs[i];
+        message->code = (uint32_t)psd_status_of(damaged->list[i].code);
+        message->message = (char *)pls_strerror(damaged->list[i].code);
+        damaged->pointers[i] = message;
+    }
 }
 
 static void run_work(struct pls_job *job)

@@ -2,13 +2,15 @@
  * payloadstore.v1.PayloadStore: what its rpc_*.c files share. One file an rpc.
  *
  * A handler runs on a polling thread and must not wait. What may wait for the disk goes to one of
- * the store's I/O threads (psd_offload), or to a thread of its own (a compaction). A handler gives
- * back what it holds of the store before it finishes its call: when the last call is gone, the data
- * directory can be closed.
+ * the store's I/O threads (psd_offload), or to a thread of its own (a compaction, a scrub). A
+ * handler gives back what it holds of the store before it finishes its call: when the last call is
+ * gone, the data directory can be closed.
  */
 #ifndef PAYLOADSTORED_SERVICE_H
 #define PAYLOADSTORED_SERVICE_H
 
+#include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <grpc-c/grpc-c.h>
@@ -22,10 +24,13 @@ struct psd_service {
     enum pls_durability durability; /* where a request leaves it open */
     uint32_t payload_max_bytes;
     struct psd_idle_watch idle; /* set by psd_service_init */
+    atomic_bool stopping;
 };
 
 /* Starts what the service runs beside its calls. The fields above are set. 0, or -1. */
 int psd_service_init(struct psd_service *service);
+/* Makes the calls that nothing is lost by end now, instead of taking up the drain: Verify. */
+void psd_service_stop(struct psd_service *service);
 /* After the last call has gone. */
 void psd_service_fini(struct psd_service *service);
 
@@ -38,6 +43,18 @@ const char *psd_store_name(const char *name);
 struct pls_ref psd_ref_in(const Payloadstore__V1__PayloadRef *ref);
 /* `out` is initialised here. */
 void psd_ref_out(const struct pls_ref *ref, Payloadstore__V1__PayloadRef *out);
+
+#define PSD_DAMAGED_MAX 4096u /* in a message: at most 100 bytes each, under half of 1 MiB */
+
+/* Damaged refs as the store gave them, and as messages. On the heap: some hundred KiB. */
+struct psd_damaged {
+    struct pls_damaged list[PSD_DAMAGED_MAX];
+    Payloadstore__V1__PayloadRef refs[PSD_DAMAGED_MAX];
+    Payloadstore__V1__DamagedRef messages[PSD_DAMAGED_MAX];
+    Payloadstore__V1__DamagedRef *pointers[PSD_DAMAGED_MAX];
+};
+/* Makes `pointers` of the first n of `list`. */
+void psd_damaged_out(struct psd_damaged *damaged, size_t n);
 
 /* A call's request on its way to an I/O thread; freed after `run`, which finishes the call. */
 struct psd_work {
@@ -63,6 +80,7 @@ void psd_list_stores(grpc_c_call *call, const Payloadstore__V1__ListStoresReques
                      void *user);
 void psd_delete_store(grpc_c_call *call, const Payloadstore__V1__DeleteStoreRequest *request,
                       void *user);
+void psd_verify(grpc_c_call *call, const Payloadstore__V1__VerifyRequest *request, void *user);
 void psd_compact_sealed(grpc_c_call *call, void *user);
 void psd_compact_sealed_message(grpc_c_call *call,
                                 const Payloadstore__V1__CompactSealedRequest *request, void *user);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "compact.h"
 #include "error.h"
 #include "log.h"
@@ -252,10 +253,11 @@ enum pls_code pls_compact_run(pls_compact *compact,
     if (!set_running(compact, true)) {
         return plsi_compact_cancelled(compact, rw.error);
     }
-    rw.buffer = malloc(PLSI_COPY_BYTES);
+    rw.check.room = PLSI_CHECK_BYTES;
+    rw.check.buffer = malloc(PLSI_CHECK_BYTES);
     enum pls_code code =
-        rw.buffer != NULL ? run(&rw) : plsi_fail(rw.error, PLS_NO_MEMORY, "out of memory");
-    free(rw.buffer);
+        rw.check.buffer != NULL ? run(&rw) : plsi_fail(rw.error, PLS_NO_MEMORY, "out of memory");
+    free(rw.check.buffer);
     log_end(&rw, code);
     set_running(compact, false);
     return code;

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "check.h"
 #include "payloadstore/payloadstore.h"
 #include "segment.h"
 
@@ -82,8 +83,6 @@ struct pls_compact {
     struct plsi_table_cursor cursor; /* where next_map goes on */
 };
 
-#define PLSI_COPY_BYTES (1u << 20) /* the buffer that records are copied through */
-
 /* What a run carries through its files. */
 struct plsi_rewrite {
     struct pls_compact *compact;
@@ -95,7 +94,7 @@ struct plsi_rewrite {
     int64_t reported_ms;
     struct plsi_victim *victim; /* the one being rewritten */
     bool check_only;            /* a dry run, or a victim of which one record was found damaged */
-    uint8_t *buffer;            /* PLSI_COPY_BYTES */
+    struct plsi_check check;    /* of the victim; its buffer has PLSI_CHECK_BYTES */
 };
 
 /*
@@ -135,8 +134,6 @@ enum pls_code plsi_write_table(struct pls_compact *compact, struct plsi_backend 
 
 /* -- rewrite.c -- */
 
-/* By the monotonic clock. */
-int64_t plsi_now_ms(void);
 /* Why the run must end now: cancelled, the store gone, another epoch. */
 enum pls_code plsi_rewrite_interrupted(struct plsi_rewrite *rw);
 /* Copies one segment's live records to the outputs, or only checks them; where it is to stay,

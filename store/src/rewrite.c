@@ -2,16 +2,14 @@
  * Compaction, second part: the live records are rewritten in file order, into outputs under
  * temporary names.
  *
- * Neighbouring live records are read together into one buffer, checked there against every checksum
- * known, and written together; a record larger than the buffer goes through it in pieces.
+ * Neighbouring live records are read together into one buffer, checked there (check.c), and written
+ * together; a record larger than the buffer goes through it in pieces.
  */
-#include <endian.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-#include "checksum.h"
+#include "check.h"
+#include "clock.h"
 #include "compact.h"
 #include "error.h"
 #include "log.h"
@@ -24,13 +22,6 @@ struct checkpoint {
     size_t n_outputs;
     uint64_t end, entries;
 };
-
-int64_t plsi_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* -- writing ----------------------------------------------------------------------------------- */
 
@@ -143,33 +134,15 @@ static enum pls_code add_entry(struct plsi_rewrite *rw, struct plsi_segment *seg
     return PLS_OK;
 }
 
-/* -- checking ---------------------------------------------------------------------------------- */
-
-static bool is_intact(const struct plsi_victim *victim, uint64_t i, uint32_t prefix, uint32_t crc)
-{
-    const struct plsi_entry *entry = plsi_index_at(victim->index, i);
-    if (le32toh(prefix) != entry->length) {
-        return false;
-    }
-    if (i >= victim->index->n_walked) {
-        return crc == entry->crc32c;
-    }
-    return victim->claimed == NULL || victim->claimed[i] == 0 || victim->claimed[i] == crc;
-}
+/* -- a run of neighbouring records, together no larger than the buffer ---------------------------
+ */
 
 /* Ends the rewriting, or, where damage is reported and lived with, lets the victim stay and the
  * rest be checked. */
-static enum pls_code damaged(struct plsi_rewrite *rw, uint64_t i)
+static enum pls_code damaged(void *arg, uint64_t i)
 {
-    const struct plsi_entry *entry = plsi_index_at(rw->victim->index, i);
-    const uint32_t *claimed = rw->victim->claimed;
-    struct pls_ref ref = {
-        .file_id = rw->victim->id, .offset = entry->offset, .length = entry->length};
-    if (i >= rw->victim->index->n_walked) {
-        ref.crc32c = entry->crc32c;
-    } else if (claimed != NULL) {
-        ref.crc32c = claimed[i];
-    }
+    struct plsi_rewrite *rw = arg;
+    struct pls_ref ref = plsi_check_ref(&rw->check, i);
     bool by_name = rw->victim->given == NULL || (rw->victim->given[i / 64] >> (i % 64) & 1) != 0;
     if (!by_name) {
         plsi_given_name(rw->compact, &ref);
@@ -179,36 +152,11 @@ static enum pls_code damaged(struct plsi_rewrite *rw, uint64_t i)
     return plsi_compact_unreadable(rw->compact, &ref, PLS_LIVE_DAMAGED, rw->error);
 }
 
-static bool read_source(struct plsi_rewrite *rw, uint64_t offset, size_t length)
-{
-    struct plsi_blob *blob = rw->victim->segment->blob;
-    size_t got;
-    enum pls_code code;
-    blob->ops->read(blob, offset, rw->buffer, length, PLSI_MAY_WAIT, &got, &code);
-    return code == PLS_OK && got == length;
-}
-
-/* -- a run of neighbouring records, together no larger than the buffer -- */
-
-static uint32_t crc_at(const struct plsi_rewrite *rw, uint64_t i, size_t at)
-{
-    return plsi_crc32c(0, rw->buffer + at + PLSI_PREFIX,
-                       plsi_index_at(rw->victim->index, i)->length);
-}
-
-/* Checks record i, which lies at `at` in the buffer. */
-static bool check_in_buffer(const struct plsi_rewrite *rw, uint64_t i, size_t at)
-{
-    uint32_t prefix;
-    memcpy(&prefix, rw->buffer + at, sizeof prefix);
-    return is_intact(rw->victim, i, prefix, crc_at(rw, i, at));
-}
-
 /* The checksum of a record that has been checked: computed once more only where the index had none.
  */
 static uint32_t checked_crc(const struct plsi_rewrite *rw, uint64_t i, size_t at)
 {
-    return i < rw->victim->index->n_walked ? crc_at(rw, i, at)
+    return i < rw->victim->index->n_walked ? plsi_check_crc(&rw->check, i, at)
                                            : plsi_index_at(rw->victim->index, i)->crc32c;
 }
 
@@ -231,7 +179,7 @@ static enum pls_code write_run(struct plsi_rewrite *rw, uint64_t first, uint64_t
             i++;
         }
         if (code == PLS_OK) {
-            code = write_bytes(rw, segment, rw->buffer + written, length);
+            code = write_bytes(rw, segment, rw->check.buffer + written, length);
         }
         if (code != PLS_OK) {
             return code;
@@ -244,58 +192,33 @@ static enum pls_code write_run(struct plsi_rewrite *rw, uint64_t first, uint64_t
 static enum pls_code rewrite_run(struct plsi_rewrite *rw, uint64_t first, uint64_t last,
                                  size_t length)
 {
-    uint64_t start = plsi_index_at(rw->victim->index, first)->offset;
-    bool readable = read_source(rw, start, length);
-    size_t at = 0;
-    for (uint64_t i = first; i < last; i++) {
-        size_t record = PLSI_PREFIX + (size_t)plsi_index_at(rw->victim->index, i)->length;
-        /* Where the run cannot be read as a whole, each record is tried by itself, to name the one
-         * at fault. */
-        bool intact = readable ? check_in_buffer(rw, i, at)
-                               : read_source(rw, start + at, record) && check_in_buffer(rw, i, 0);
-        if (!intact) {
-            enum pls_code code = damaged(rw, i);
-            if (code != PLS_OK) {
-                return code;
-            }
-        }
-        at += record;
-    }
-    if (!readable && !rw->check_only) {
+    bool whole;
+    enum pls_code code = plsi_check_run(&rw->check, first, last, length, damaged, rw, &whole);
+    if (code == PLS_OK && !whole && !rw->check_only) {
         return plsi_fail(rw->error, PLS_IO, "segment %" PRIu32 " reads now so and now so",
                          rw->victim->id);
     }
-    return rw->check_only ? PLS_OK : write_run(rw, first, last);
+    return code != PLS_OK || rw->check_only ? code : write_run(rw, first, last);
 }
 
-/* -- one record larger than the buffer -- */
+/* -- one record larger than the buffer --------------------------------------------------------- */
 
 static enum pls_code rewrite_large(struct plsi_rewrite *rw, uint64_t i, size_t length)
 {
-    const struct plsi_entry *entry = plsi_index_at(rw->victim->index, i);
+    struct plsi_pieces pieces = {.i = i, .length = length};
     struct plsi_segment *segment = NULL;
     enum pls_code code = rw->check_only ? PLS_OK : output_for_record(rw, &segment);
     uint64_t new_offset = segment != NULL ? atomic_load(&segment->end) : 0;
-    uint32_t prefix = 0, crc = 0;
-    bool readable = true;
-    for (size_t done = 0; code == PLS_OK && readable && done < length;) {
-        size_t part = length - done < PLSI_COPY_BYTES ? length - done : PLSI_COPY_BYTES;
-        size_t head = done == 0 ? PLSI_PREFIX : 0;
-        readable = read_source(rw, entry->offset + done, part);
-        if (readable && done == 0) {
-            memcpy(&prefix, rw->buffer, sizeof prefix);
-        }
-        if (readable) {
-            crc = plsi_crc32c(crc, rw->buffer + head, part - head);
-            code = segment != NULL ? write_bytes(rw, segment, rw->buffer, part) : PLS_OK;
-        }
-        done += part;
+    size_t part;
+    while (code == PLS_OK && (part = plsi_check_piece(&rw->check, &pieces)) > 0) {
+        code = segment != NULL ? write_bytes(rw, segment, rw->check.buffer, part) : PLS_OK;
     }
-    if (code == PLS_OK && (!readable || !is_intact(rw->victim, i, prefix, crc))) {
+    if (code == PLS_OK && !plsi_check_pieces_intact(&rw->check, &pieces)) {
         return damaged(rw, i); /* what was written of it the victim's checkpoint takes away */
     }
     return code == PLS_OK && segment != NULL
-               ? add_entry(rw, segment, new_offset, entry->length, crc)
+               ? add_entry(rw, segment, new_offset, plsi_index_at(rw->victim->index, i)->length,
+                           pieces.crc)
                : code;
 }
 
@@ -328,7 +251,7 @@ static uint64_t run_from(const struct plsi_victim *victim, uint64_t first, size_
     *length = 0;
     do {
         size_t record = PLSI_PREFIX + (size_t)plsi_index_at(victim->index, i)->length;
-        if (i > first && *length + record > PLSI_COPY_BYTES) {
+        if (i > first && *length + record > PLSI_CHECK_BYTES) {
             break;
         }
         *length += record;
@@ -346,8 +269,8 @@ static enum pls_code rewrite_records(struct plsi_rewrite *rw)
         last = run_from(rw->victim, i, &length);
         code = plsi_rewrite_interrupted(rw);
         if (code == PLS_OK) {
-            code = length > PLSI_COPY_BYTES ? rewrite_large(rw, i, length)
-                                            : rewrite_run(rw, i, last, length);
+            code = length > PLSI_CHECK_BYTES ? rewrite_large(rw, i, length)
+                                             : rewrite_run(rw, i, last, length);
             report(rw, last - i, length);
         }
         i = plsi_victim_next(rw->victim, last);
@@ -392,6 +315,8 @@ enum pls_code plsi_rewrite_victim(struct plsi_rewrite *rw, struct plsi_victim *v
         checkpoint.entries = plsi_index_count(last->index);
     }
     rw->victim = victim;
+    rw->check.segment = victim->segment;
+    rw->check.claimed = victim->claimed;
     rw->check_only = rw->compact->options.dry_run;
     enum pls_code code = rewrite_records(rw);
     if (code == PLS_OK && victim->keep) {

@@ -402,7 +402,7 @@ class GrpcurlTest(ServerTest):
     # -- refusals ---------------------------------------------------------------------------------
 
     def test_methods_that_are_not_there_yet_say_so(self):
-        for method in ("Verify", "AppendStream", "ReadStream"):
+        for method in ("AppendStream", "ReadStream"):
             self.refused("UNIMPLEMENTED", method)
 
     def test_a_bad_name_is_refused_by_every_method(self):
@@ -416,6 +416,7 @@ class GrpcurlTest(ServerTest):
                 ("CompactSealed", {"seal": seal, "commit": True}),
                 ("Claim", {}),
                 ("Stat", {}),
+                ("Verify", {}),
                 ("DeleteStore", {}),
             ]:
                 with self.subTest(name=name, method=method):
@@ -428,6 +429,7 @@ class GrpcurlTest(ServerTest):
             ("Read", {"ref": {"length": 3}}),
             ("CompactSealed", {"seal": {"compactionId": 1}, "commit": True}),
             ("Stat", {}),
+            ("Verify", {}),
             ("DeleteStore", {}),
         ]:
             with self.subTest(method=method):
@@ -486,6 +488,52 @@ class GrpcurlTest(ServerTest):
         self.damage("s", int(refs[1]["offset"]) + 4)
         self.refused("DATA_LOSS", "Read", {"store": "s", "ref": refs[1]}, names=["s"])
         self.assertEqual([self.read(refs[0]), self.read(refs[2])], [b"abc", b"ghi"])
+
+    def verify(self, **options):
+        """The damaged refs, and the counts of the last response."""
+        answers = self.stream("Verify", {"store": "s", **options})
+        damaged = [entry for answer in answers for entry in answer.pop("damaged", [])]
+        return damaged, answers[-1]
+
+    def test_verify_counts_a_store_that_is_whole(self):
+        self.call("Seal", {"store": "s"})
+        self.assertEqual(self.verify(), ([], {}))
+        for number in range(10):
+            self.append(b"%04d" % number)
+        self.append(bytes(1500000))  # read in pieces
+        size = str(self.usage())
+        counts = {"recordsChecked": "11", "bytesChecked": size, "bytesTotal": size}
+        self.assertEqual(self.verify(), ([], counts))
+        self.assertEqual(self.verify(bytes_per_second=64 * MIB), ([], counts))
+        self.server.stop()
+        self.server.start()
+        self.assertEqual(self.verify(), ([], counts))
+
+    def test_verify_tells_which_records_are_damaged(self):
+        refs = [self.append(payload) for payload in (b"abc", b"defghi", b"jkl", b"mno")]
+        self.damage("s", int(refs[1]["offset"]) + 4)
+        self.damage("s", int(refs[3]["offset"]) + 6)
+        damaged, counts = self.verify()
+        self.assertEqual([entry["ref"] for entry in damaged], [refs[1], refs[3]])
+        self.assertEqual({entry["code"] for entry in damaged}, {STATUS["DATA_LOSS"]})
+        self.assertEqual({bool(entry["message"]) for entry in damaged}, {True})
+        self.assertEqual(counts["recordsChecked"], "4")
+        self.assertEqual(counts["bytesChecked"], str(self.usage()))
+        # It has changed nothing.
+        self.refused("DATA_LOSS", "Read", {"store": "s", "ref": refs[1]}, names=["s"])
+        self.assertEqual([self.read(refs[0]), self.read(refs[2])], [b"abc", b"jkl"])
+
+    def test_verify_tells_where_whole_records_end(self):
+        refs = [self.append(payload) for payload in (b"abc", b"def")]
+        self.server.stop()
+        with open(self.server.payload_files("s")[0], "ab") as file:
+            file.write(b"\x07\x00\x00\x00torn")
+        self.server.start()
+        damaged, counts = self.verify()
+        self.assertEqual([entry["ref"] for entry in damaged], [{"offset": "14", "length": 8}])
+        self.assertEqual(damaged[0]["code"], STATUS["NOT_FOUND"])
+        self.assertEqual((counts["recordsChecked"], counts["bytesChecked"]), ("2", "14"))
+        self.assertEqual([self.read(ref) for ref in refs], [b"abc", b"def"])
 
     def test_a_payload_above_the_maximum_is_refused(self):
         whole = self.append(b"x" * 2 * MIB)

@@ -18,6 +18,7 @@
  *   pls_read
  *   pls_view       a read's callback   a reference-counted buffer     pls_view_release
  *   pls_compact    pls_compact_begin   its maker; holds its store     pls_compact_destroy
+ *   pls_verify     pls_verify_begin    its maker; holds its store     pls_verify_destroy
  *
  * Arguments are borrowed for the call unless said otherwise.
  */
@@ -77,9 +78,9 @@ PLS_API enum pls_code pls_dir_open(const char *path, const struct pls_options *o
 
 /*
  * Waits for what runs, syncs every store, notes the clean close and unlocks. Every reference to a
- * store, every compaction must have been given back; views may live on. Waits for the disk. Takes
- * NULL. Returns the first failure to sync, after which the next open starts a new segment as after
- * a crash.
+ * store, every compaction and every scrub must have been given back; views may live on. Waits for
+ * the disk. Takes NULL. Returns the first failure to sync, after which the next open starts a new
+ * segment as after a crash.
  */
 PLS_API enum pls_code pls_dir_close(pls_dir *dir);
 
@@ -270,7 +271,7 @@ struct pls_compact_summary {
 
 struct pls_damaged {
     struct pls_ref ref;
-    enum pls_code code; /* LIVE_NO_RECORD or LIVE_DAMAGED */
+    enum pls_code code; /* LIVE_NO_RECORD or LIVE_DAMAGED; of a scrub NO_RECORD or DAMAGED */
 };
 
 struct pls_relocation {
@@ -338,6 +339,52 @@ PLS_API size_t pls_compact_next_damaged(pls_compact *compact, struct pls_damaged
 
 /* Before run: leaves the store as it was. Takes NULL. */
 PLS_API void pls_compact_destroy(pls_compact *compact);
+
+/* -- verify ------------------------------------------------------------------------------------ */
+
+typedef struct pls_verify pls_verify;
+
+struct pls_verify_options {
+    uint64_t bytes_per_second; /* to read at most, but for a read of 4 KiB; 0: no limit */
+};
+
+struct pls_verify_progress {
+    uint64_t records_checked;
+    uint64_t bytes_checked; /* prefixes included */
+    uint64_t bytes_total;   /* to check in all; falls where a compaction removes what is left */
+};
+
+/*
+ * Begins a scrub of every record that is in the store now: begin, next until *more is false,
+ * destroy. It changes nothing, and any number may run. Never waits. `options` may be NULL. Errors:
+ * NO_STORE, CLOSED, NO_MEMORY, the cause of a store that could not be opened.
+ */
+PLS_API enum pls_code pls_verify_begin(pls_store *store, const struct pls_verify_options *options,
+                                       pls_verify **verify, struct pls_error *error);
+
+/*
+ * Goes on for about 100 ms, of which much may be waiting for the rate's sake, or until `max` (above
+ * 0) damaged records were found: *n of them, by segment and offset ascending over all the calls.
+ * Give room for thousands: no more records than that are read at once. *more is false at the end.
+ * To cancel is to call it no more. Waits for the disk: not on a thread that others wait for. One
+ * thread at a time. Errors: NO_STORE and CLOSED, where the store has gone meanwhile.
+ *
+ * A record is checked against its length prefix and, where it was appended since the store was
+ * opened, its checksum; DAMAGED where they differ or the disk cannot read it. Bytes that were found
+ * at open behind a segment's last whole record are no record, and nobody but a holder of refs knows
+ * whether they were: a write that a crash cut off, or records behind a damaged length. They are
+ * reported once, as NO_RECORD, with offset and length (PLS_PAYLOAD_LIMIT at most) of the whole, and
+ * count in no progress. What a compaction removes meanwhile is left out: what lived in it the
+ * compaction has checked.
+ */
+PLS_API enum pls_code pls_verify_next(pls_verify *verify, struct pls_damaged *damaged, size_t max,
+                                      size_t *n, bool *more, struct pls_error *error);
+
+/* Between calls of next; afterwards bytes_checked is bytes_total. */
+PLS_API void pls_verify_progress(const pls_verify *verify, struct pls_verify_progress *progress);
+
+/* Takes NULL. */
+PLS_API void pls_verify_destroy(pls_verify *verify);
 
 /* -- stat -------------------------------------------------------------------------------------- */
 
