@@ -331,7 +331,7 @@ static enum pls_code check_kept(struct pls_compact *compact, const struct pls_re
     }
     enum pls_code code =
         plsi_relocations_find(compact->standing, ref->file_id, ref->offset, &moved, &i);
-    if (code == PLS_DAMAGED) {
+    if (code == PLS_DAMAGED || code == PLS_IO) {
         return plsi_fail(error, PLS_IO, "the relocation table cannot be read");
     }
     return code == PLS_OK && moved.length == ref->length ? PLS_OK

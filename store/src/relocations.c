@@ -54,21 +54,28 @@ void plsi_relocations_release(struct plsi_relocations *table)
     free(table);
 }
 
-static bool read_block(struct plsi_blob *blob, uint64_t offset, uint8_t block[PLSI_TABLE_BLOCK])
+/* IO: the disk would not read it, and may yet; DAMAGED: these are not the bytes that were written.
+ */
+static enum pls_code read_block(struct plsi_blob *blob, uint64_t offset,
+                                uint8_t block[PLSI_TABLE_BLOCK])
 {
     size_t got;
     enum pls_code code;
     blob->ops->read(blob, offset, block, PLSI_TABLE_BLOCK, PLSI_MAY_WAIT, &got, &code);
     struct plsi_bytes c = {block + BODY};
-    return code == PLS_OK && got == PLSI_TABLE_BLOCK &&
-           plsi_get32(&c) == plsi_crc32c(0, block, BODY);
+    if (code != PLS_OK) {
+        return PLS_IO;
+    }
+    bool whole = got == PLSI_TABLE_BLOCK && plsi_get32(&c) == plsi_crc32c(0, block, BODY);
+    return whole ? PLS_OK : PLS_DAMAGED;
 }
 
 static bool read_foot(struct plsi_relocations *table, uint64_t bytes, struct pls_error *error)
 {
     uint8_t block[PLSI_TABLE_BLOCK];
     if (bytes < PLSI_TABLE_BLOCK || bytes % PLSI_TABLE_BLOCK != 0 ||
-        !read_block(table->blob, bytes - PLSI_TABLE_BLOCK, block) || memcmp(block, MAGIC, 8) != 0) {
+        read_block(table->blob, bytes - PLSI_TABLE_BLOCK, block) != PLS_OK ||
+        memcmp(block, MAGIC, 8) != 0) {
         plsi_fail(error, PLS_BAD_FORMAT, PLSI_RELOCATIONS_FILE " is damaged");
         return false;
     }
@@ -109,7 +116,7 @@ static bool read_segments(struct plsi_relocations *table, struct pls_error *erro
     for (uint32_t i = 0; i < table->n_segments; i++) {
         uint64_t at = (uint64_t)(i / SEGMENTS_A_BLOCK) * PLSI_TABLE_BLOCK;
         if (i % SEGMENTS_A_BLOCK == 0) {
-            if (!read_block(table->blob, at, block)) {
+            if (read_block(table->blob, at, block) != PLS_OK) {
                 plsi_fail(error, PLS_BAD_FORMAT, PLSI_RELOCATIONS_FILE " is damaged");
                 return false;
             }
@@ -201,8 +208,8 @@ static int compare_name(const struct plsi_moved *moved, uint32_t file, uint64_t 
     return (moved->old_offset > offset) - (moved->old_offset < offset);
 }
 
-static bool read_entries(const struct plsi_relocations *table, uint64_t block_number,
-                         uint8_t block[PLSI_TABLE_BLOCK])
+static enum pls_code read_entries(const struct plsi_relocations *table, uint64_t block_number,
+                                  uint8_t block[PLSI_TABLE_BLOCK])
 {
     return read_block(table->blob,
                       entries_start(table->n_segments) + block_number * PLSI_TABLE_BLOCK, block);
@@ -235,10 +242,12 @@ static bool find_in_block(const struct plsi_relocations *table, const uint8_t *b
 /* The first block from number `from` on that can be read, in `block`; `to` where there is none. Not
  * looked for to the end: a disk that reads nothing is to be found out soon. */
 static uint64_t readable_from(const struct plsi_relocations *table, uint64_t from, uint64_t to,
-                              uint8_t block[PLSI_TABLE_BLOCK])
+                              uint8_t block[PLSI_TABLE_BLOCK], enum pls_code *unread)
 {
+    enum pls_code code;
     uint64_t end = to - from < UNREADABLE_RUN ? to : from + UNREADABLE_RUN;
-    while (from < end && !read_entries(table, from, block)) {
+    while (from < end && (code = read_entries(table, from, block)) != PLS_OK) {
+        *unread = *unread == PLS_IO ? PLS_IO : code;
         from++;
     }
     return from < end ? from : to;
@@ -249,12 +258,13 @@ enum pls_code plsi_relocations_find(const struct plsi_relocations *table, uint32
 {
     uint8_t block[PLSI_TABLE_BLOCK];
     uint64_t low = 0, high = blocks_for(table->n_entries, ENTRIES_A_BLOCK);
-    bool unread = false; /* a block that may hold it */
+    enum pls_code unread = PLS_NO_RECORD; /* why a block that may hold it was not looked at */
     /* The last block whose first name is not above the one looked for, if it holds it, holds it
      * alone. */
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
-        uint64_t at = readable_from(table, middle, high, block);
+        enum pls_code skipped = unread;
+        uint64_t at = readable_from(table, middle, high, block, &skipped);
         bool above = false;
         if (at < high) {
             if (find_in_block(table, block, at * ENTRIES_A_BLOCK, file, offset, moved, i)) {
@@ -267,10 +277,10 @@ enum pls_code plsi_relocations_find(const struct plsi_relocations *table, uint32
             low = at + 1;
         } else {
             high = middle;
-            unread = unread || at > middle;
+            unread = skipped;
         }
     }
-    return unread ? PLS_DAMAGED : PLS_NO_RECORD;
+    return unread;
 }
 
 void plsi_table_cursor_init(struct plsi_table_cursor *cursor, const struct plsi_relocations *table)
@@ -289,7 +299,7 @@ bool plsi_table_cursor_next(struct plsi_table_cursor *cursor, struct plsi_moved 
     }
     uint64_t first = cursor->next / ENTRIES_A_BLOCK * ENTRIES_A_BLOCK;
     if (cursor->block_of != first) {
-        if (!read_entries(cursor->table, first / ENTRIES_A_BLOCK, cursor->block)) {
+        if (read_entries(cursor->table, first / ENTRIES_A_BLOCK, cursor->block) != PLS_OK) {
             *code = PLS_DAMAGED;
             return false;
         }

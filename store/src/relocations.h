@@ -82,7 +82,7 @@ enum plsi_role plsi_relocations_role(const struct plsi_relocations *table, uint3
 
 /*
  * Looks a name up; its number in *i. Waits for the disk. OK, NO_RECORD: not moved under that name,
- * DAMAGED: the table cannot be read there.
+ * DAMAGED: the table is damaged there, IO: the disk did not read it this time.
  */
 enum pls_code plsi_relocations_find(const struct plsi_relocations *table, uint32_t file,
                                     uint64_t offset, struct plsi_moved *moved, uint64_t *i);

@@ -13,7 +13,7 @@ static enum pls_code follow(pls_store *store, struct plsi_relocations *table,
     uint64_t i;
     enum pls_code code = plsi_relocations_find(table, ref->file_id, ref->offset, &moved, &i);
     if (code != PLS_OK) {
-        return code;
+        return code == PLS_IO ? PLS_DAMAGED : code;
     }
     if (moved.length != ref->length) {
         return PLS_NO_RECORD;

@@ -422,6 +422,26 @@ static void names_in_a_damaged_block_are_reported_and_the_others_forwarded(void 
     assert_filled(fx->store, &refs[MANY - 1], MANY - 1);
 }
 
+/* It may read the next time: to report the name and drop it now would be to lose it. */
+static void a_table_the_disk_does_not_read_ends_the_compaction(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref ref = put_filled(fx->store, 100, 1);
+    struct pls_seal given = seal(fx->store);
+    compact_ok(fx->store, &given, &ref, 1);
+    put_filled(fx->store, 10, 2);
+    given = seal(fx->store);
+    const struct pls_compact_options options = {.keep_damaged = true};
+    pls_compact *compaction;
+    assert_int_equal(pls_compact_begin(fx->store, &given, &options, &compaction, NULL), PLS_OK);
+    plsi_sys_fail_at(1, EIO);
+    assert_int_equal(pls_compact_live(compaction, &ref, 1, NULL), PLS_IO);
+    plsi_sys_fail_at(0, 0);
+    pls_compact_destroy(compaction);
+    compact_ok(fx->store, &given, &ref, 1);
+    assert_filled(fx->store, &ref, 1);
+}
+
 /* Without the state nobody knows whether the table's deletions are still to be done. */
 static void a_table_without_a_state_keeps_the_store_closed(void **state)
 {
@@ -493,6 +513,7 @@ int main(void)
         STORE_TEST(a_damaged_record_is_reported_by_the_name_it_was_given_by),
         STORE_TEST(a_damaged_block_of_the_table_harms_no_other),
         STORE_TEST(names_in_a_damaged_block_are_reported_and_the_others_forwarded),
+        STORE_TEST(a_table_the_disk_does_not_read_ends_the_compaction),
         STORE_TEST(a_table_without_a_state_keeps_the_store_closed),
         STORE_TEST(a_seal_behind_the_commit_gives_a_new_handle),
     };
