@@ -99,8 +99,9 @@ static enum pls_code rename_table(struct plsi_rewrite *rw)
     if (code != PLS_OK) {
         rw->compact->undecided = true;
         atomic_store(&rw->store->stopped_writing, true);
+        return plsi_wrap(rw->error, PLS_IO, "whether the compaction has committed is not known");
     }
-    return code;
+    return PLS_OK;
 }
 
 /* The outputs stand in for the sources, at once for every reader. */

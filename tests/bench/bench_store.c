@@ -203,7 +203,7 @@ int main(int argc, char **argv)
     must(bare_fd >= 0, path);
     snprintf(path, sizeof path, "%s/store", argv[1]);
     if (pls_dir_open(path, NULL, &dir, &error) != PLS_OK ||
-        pls_store_open(dir, "bench", &store, &error) != PLS_OK) {
+        pls_store_open(dir, "bench", 0, &store, &error) != PLS_OK) {
         fprintf(stderr, "%s\n", error.text);
         return 1;
     }

@@ -45,7 +45,7 @@ static void fill_store(struct verify_fixture *f)
     struct pls_append *all = calloc(RECORDS, sizeof *all);
     struct iovec payload = {.iov_base = (void *)"0123456789", .iov_len = EACH - 4};
     pls_store *store;
-    assert_int_equal(pls_store_open(f->service.dir, "default", &store, NULL), PLS_OK);
+    assert_int_equal(pls_store_open(f->service.dir, "default", 0, &store, NULL), PLS_OK);
     for (size_t i = 0; i < RECORDS; i++) {
         all[i] = (struct pls_append){
             .payload = &payload, .n_payload = 1, .done = on_append, .data = &appends};

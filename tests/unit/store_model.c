@@ -161,7 +161,7 @@ static void delete_store(struct model *m)
     pls_store_release(m->fx->store);
     m->fx->store = NULL;
     assert_int_equal(pls_store_delete(m->fx->dir, "s", 0, NULL, NULL), PLS_OK);
-    assert_int_equal(pls_store_open(m->fx->dir, "s", &m->fx->store, NULL), PLS_OK);
+    assert_int_equal(pls_store_open(m->fx->dir, "s", 0, &m->fx->store, NULL), PLS_OK);
     for (size_t i = 0; i < m->n; i++) {
         for (unsigned k = 0; k < m->records[i].n; k++) {
             assert_unreadable(m->fx->store, &m->records[i].names[k], PLS_NO_RECORD);
