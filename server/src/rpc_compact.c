@@ -6,8 +6,9 @@
  *   gathering  a read, or an I/O thread that  a message (take_message), then another read;
  *              takes a message's live refs    a caller silent for too long (expired)
  *   running    a thread of its own (run)      pls_compact_run's end
- *   answering  a write, or an I/O thread      its on_written (answer), the thread's message
- * (send_next) that reads the map off the relocation table
+ *   answering  a write                        its on_written (answer)
+ *              an I/O thread that reads the   the message it sends (send_next)
+ *              map off the table
  *
  * One of them at a time, so the fields need no lock but for `compact`, which a cancellation reaches
  * for at any moment. A stream that ends in any way without `commit` changes nothing.

@@ -3,12 +3,12 @@
  * records, map.c writes the relocation table and reads the answer off it, commit.c plans and
  * commits.
  *
- *   state      on disk                                      left by
- *   gathering  nothing                                      run, destroy
- *   running    outputs and table under temporary names      the commit; any error, which deletes
- * them undecided  as the failed rename or sync has left it     the next open of the store done
- * committed                                    destroy replay     committed by an earlier call
- * destroy
+ *   state      on disk                            left by
+ *   gathering  nothing                            run, destroy
+ *   running    outputs and table, not in force    the commit; any error, which deletes them
+ *   undecided  what the failed rename left        the next open of the store
+ *   done       committed                          destroy
+ *   replay     committed by an earlier call       destroy
  *
  * One thread drives it from begin to destroy; only `cancelled` is another's to set.
  *

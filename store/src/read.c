@@ -4,6 +4,7 @@
  * First without waiting, on the caller's thread; where the bytes are not in memory, again on an I/O
  * thread.
  */
+#include <assert.h>
 #include <endian.h>
 #include <string.h>
 
@@ -114,6 +115,7 @@ static void read_waiting(struct pls_job *job)
         code = plsi_resolve(read->store, &read->ref, &read->segment, &now);
     }
     if (code == PLS_OK) {
+        assert(read->segment != NULL); /* what plsi_resolve promises */
         plsi_segment_read(read->segment, &now, PLSI_MAY_WAIT, &read->view, &code);
     }
     finish(read, code);

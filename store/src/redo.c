@@ -2,12 +2,11 @@
  * After a compaction's commit: what its relocation table says is done, at run time by the
  * compaction, after a crash by the next open.
  *
- *   a crash after              finds                                      and does
- *   the table's rename         outputs under temporary names              all of it
- *   some outputs' renames      some under one name, some under the other  the other renames, the
- * rest some sources' deletions    the other sources                          their deletion the
- * note in the state      nothing to do                              nothing: other programs may
- * have used the ids since
+ *   a crash after             finds                           and does
+ *   the table's rename        outputs under temporary names   all of it
+ *   some outputs' renames     either name                     the other renames, the rest
+ *   some sources' deletions   the other sources               their deletion
+ *   the note in the state     nothing to do                   nothing: ids may have been used since
  */
 #include <inttypes.h>
 

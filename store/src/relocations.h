@@ -2,15 +2,8 @@
  * The relocation table: where the records that a compaction moved lie now, by every name they are
  * still asked for.
  *
- * A file of 4 KiB blocks, each closed by the CRC-32C of what precedes it in the block.
- * Little-endian.
- *
- *   segment       16 bytes each, 255 a block, ascending by id: 4 id; 4 role; 8 bytes the file has
- *   blocks
- *   entry blocks  32 bytes each, 127 a block, ascending by old name: 4 old segment; 4 new segment;
- * 8 old offset; 8 new offset; 4 length, its highest bit: the caller gave this name; 4 CRC-32C last
- * block    the foot: 8 "PLSRELOC"; 4 version, 1; 4 number of segments; 8 number of entries; 4
- * sealed id; 4 compaction id; 6 x 8 the summary, in the order of struct pls_compact_summary
+ * A file of 4 KiB blocks, each closed by a checksum: segments, then entries in ascending order of
+ * their old names, then a foot. FORMAT.md has it byte by byte.
  *
  * It is written once, synced, and renamed into place: that rename is the compaction's commit. It is
  * never changed after that, and replaced by the next compaction's. A reader holds it while it looks

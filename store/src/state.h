@@ -2,23 +2,7 @@
  * What a store knows beside its payloads: the file `store.state`, replaced whole in one atomic,
  * durable step.
  *
- * A crash leaves either the old file or the new one, perhaps with a `store.state.tmp` beside it,
- * which the next replacement overwrites. Little-endian throughout:
- *
- *   0  8   "PLSSTATE"
- *   8  4   version, 1; an unknown one is refused
- *   12 4   length of what follows, the checksum not counted
- *   16 4   flags: 1 deleted, 2 closed cleanly, 4 sealed, 8 compacted since the last seal,
- *          16 done id is set
- *   20 8   next segment id; no id at or above it was ever used
- *   28 8   epoch
- *   36 16  incarnation
- *   52 4   sealed id    56 4  compaction id
- *   60 4   the active segment at the clean close    64 8  its size
- *   72 4   done id: the sealed id of the relocation table whose work is done
- *   76 2   bytes of the owner's text    78 2  number of open seals
- *   80     the owner's text, then 4 bytes for each open seal: its sealed id, ascending
- *   .. 4   CRC-32C of everything before it
+ * FORMAT.md has it byte by byte, and what a crash can leave of it.
  */
 #ifndef PLSI_STATE_H
 #define PLSI_STATE_H
