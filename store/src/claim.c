@@ -34,7 +34,8 @@ static enum pls_code note_claim(pls_store *store, const char *owner, struct pls_
 {
     struct plsi_state state = store->state;
     state.epoch++;
-    strncpy(state.owner, owner, sizeof state.owner);
+    memset(state.owner, 0, sizeof state.owner);
+    memcpy(state.owner, owner, strlen(owner)); /* its length has been checked */
     enum pls_code code = plsi_state_write(store->backend, &state, error);
     if (code == PLS_OK) {
         store->state = state;
