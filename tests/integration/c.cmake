@@ -6,7 +6,8 @@ endif()
 
 add_library(test_service_client STATIC
     ${CMAKE_CURRENT_SOURCE_DIR}/lib/server_process.c
-    ${CMAKE_CURRENT_SOURCE_DIR}/lib/service_client.c)
+    ${CMAKE_CURRENT_SOURCE_DIR}/lib/service_client.c
+    ${CMAKE_CURRENT_SOURCE_DIR}/lib/work_dir.c)
 target_include_directories(test_service_client PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/lib)
 target_link_libraries(test_service_client PUBLIC payloadstore_proto grpc_c
                                           PRIVATE payloadstore_warnings)

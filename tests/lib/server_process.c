@@ -1,13 +1,14 @@
 #include "server_process.h"
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "work_dir.h"
 
 #define ARGS_MAX 32
 
@@ -22,10 +23,7 @@ static void must(int ok, const char *what)
 void server_process_init(struct server_process *server)
 {
     *server = (struct server_process){0};
-    const char *below = getenv("TMPDIR");
-    snprintf(server->dir, sizeof server->dir, "%s/payloadstored-XXXXXX",
-             below != NULL ? below : "/tmp");
-    must(mkdtemp(server->dir) != NULL, "mkdtemp");
+    work_dir_create(server->dir);
     snprintf(server->socket, sizeof server->socket, "/tmp/payloadstored-test-%ld", (long)getpid());
     snprintf(server->address, sizeof server->address, "unix:%s", server->socket);
 }
@@ -71,19 +69,11 @@ int server_process_stop(struct server_process *server, int signal)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *walk)
-{
-    (void)st;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
-
 void server_process_fini(struct server_process *server)
 {
     if (server->pid > 0) {
         server_process_stop(server, SIGKILL);
     }
     unlink(server->socket);
-    nftw(server->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    work_dir_remove(server->dir);
 }

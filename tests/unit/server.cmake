@@ -4,7 +4,10 @@ if(NOT TARGET PkgConfig::CMOCKA)
     pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 endif()
 
-add_library(server_fixture STATIC ${CMAKE_CURRENT_LIST_DIR}/server_fixture.c)
+add_library(server_fixture STATIC
+    ${CMAKE_CURRENT_LIST_DIR}/server_fixture.c
+    ${CMAKE_CURRENT_LIST_DIR}/../lib/work_dir.c)
+target_include_directories(server_fixture PUBLIC ${CMAKE_CURRENT_LIST_DIR}/../lib)
 target_link_libraries(server_fixture
     PUBLIC payloadstored_parts PkgConfig::CMOCKA Threads::Threads
     PRIVATE payloadstore_warnings)

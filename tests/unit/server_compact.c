@@ -1,13 +1,12 @@
 /* CompactSealed and callers who fall silent, against a service whose patience is short. */
 #include "server_fixture.h"
 
-#include <ftw.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "service.h"
+#include "work_dir.h"
 
 #define SILENCE_MS 100u
 
@@ -17,14 +16,6 @@ struct compact_fixture {
     char dir[PATH_MAX];
     Payloadstore__V1__SealHandle seal;
 };
-
-static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *walk)
-{
-    (void)st;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
 
 static void seal_new_store(struct compact_fixture *f)
 {
@@ -44,9 +35,7 @@ static int set_up(void **state)
 {
     struct compact_fixture *f = calloc(1, sizeof *f);
     struct pls_error error;
-    const char *below = getenv("TMPDIR");
-    snprintf(f->dir, sizeof f->dir, "%s/server-compact-XXXXXX", below != NULL ? below : "/tmp");
-    assert_non_null(mkdtemp(f->dir));
+    work_dir_create(f->dir);
     assert_int_equal(pls_dir_open(f->dir, NULL, &f->service.dir, &error), PLS_OK);
     assert_int_equal(psd_idle_watch_init(&f->service.idle, SILENCE_MS), 0);
     server_fixture_create(&f->grpc);
@@ -63,7 +52,7 @@ static int tear_down(void **state)
     server_fixture_destroy(&f->grpc);
     psd_idle_watch_fini(&f->service.idle);
     assert_int_equal(pls_dir_close(f->service.dir), PLS_OK);
-    nftw(f->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    work_dir_remove(f->dir);
     free(f);
     return 0;
 }

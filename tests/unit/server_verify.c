@@ -2,7 +2,6 @@
 #include "server_fixture.h"
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,13 +9,14 @@
 #include <unistd.h>
 
 #include "service.h"
+#include "work_dir.h"
 
 enum { RECORDS = 20000, EACH = 14 }; /* bytes of a record, its prefix included */
 
 struct verify_fixture {
     struct server_fixture grpc;
     struct psd_service service;
-    char dir[64];
+    char dir[PATH_MAX];
 };
 
 /* -- the store --------------------------------------------------------------------------------- */
@@ -64,7 +64,7 @@ static void fill_store(struct verify_fixture *f)
 /* Every payload, but not a length. */
 static void damage_every_record(const struct verify_fixture *f)
 {
-    char path[128];
+    char path[PATH_MAX + 64];
     snprintf(path, sizeof path, "%s/default/payload_0000.dat", f->dir);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     assert_true(fd >= 0);
@@ -78,8 +78,7 @@ static int set_up(void **state)
 {
     struct verify_fixture *f = calloc(1, sizeof *f);
     struct pls_error error;
-    snprintf(f->dir, sizeof f->dir, "/tmp/server-verify-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
+    work_dir_create(f->dir);
     assert_int_equal(pls_dir_open(f->dir, NULL, &f->service.dir, &error), PLS_OK);
     assert_int_equal(psd_service_init(&f->service), 0);
     fill_store(f);
@@ -90,14 +89,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *walk)
-{
-    (void)st;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
-
 /* Returns once the last call has gone: one that did not end would make the test hang. */
 static int tear_down(void **state)
 {
@@ -105,7 +96,7 @@ static int tear_down(void **state)
     server_fixture_destroy(&f->grpc);
     psd_service_fini(&f->service);
     assert_int_equal(pls_dir_close(f->service.dir), PLS_OK);
-    nftw(f->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    work_dir_remove(f->dir);
     free(f);
     return 0;
 }
