@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "checksum.h"
+#include "log.h"
 #include "store.h"
 
 void plsi_appends_push(struct plsi_appends *list, struct pls_append *append)
@@ -111,8 +112,9 @@ static enum pls_code reserve_entries(struct plsi_batch *batch)
 }
 
 /* The records are in the file: from here on they can be read, and never be taken back. */
-static void publish(struct plsi_batch *batch)
+static void publish(pls_store *store)
 {
+    struct plsi_batch *batch = &store->batch;
     struct plsi_segment *segment = batch->segment;
     uint64_t end = batch->offset;
     for (const struct pls_append *a = batch->appends.first; a != NULL; a = a->next) {
@@ -125,6 +127,11 @@ static void publish(struct plsi_batch *batch)
     atomic_store(&segment->end, end);
     /* After the write, not before it: a sync that ran meanwhile may not have seen these bytes. */
     atomic_store(&segment->unsynced, true);
+    if (plsi_index_write_behind(segment->index) != PLS_OK) {
+        plsi_log(store->dir, PLS_LOG_WARNING, store->name, "index_failed",
+                 "the index of segment %u stays in memory: its file cannot be written",
+                 segment->id);
+    }
 }
 
 /* A failed write leaves no trace; where it cannot be undone, or the disk is at fault, the segment
@@ -134,7 +141,7 @@ static void undo(struct plsi_batch *batch)
     struct plsi_segment *segment = batch->segment;
     enum pls_code code = segment->blob->ops->truncate(segment->blob, batch->offset);
     if (code != PLS_OK || batch->code == PLS_IO) {
-        atomic_store(&segment->suspect, true);
+        plsi_segment_suspect(segment);
     }
 }
 
@@ -176,7 +183,7 @@ static void end_batch(pls_store *store)
     enum pls_code code = batch->code;
     struct plsi_segment *segment = plsi_segment_hold(batch->segment);
     if (code == PLS_OK) {
-        publish(batch);
+        publish(store);
     } else {
         undo(batch);
     }

@@ -46,6 +46,10 @@ struct plsi_backend_ops {
     /* A new, empty blob; fails where the name is taken. Durable when it returns. */
     enum pls_code (*create)(struct plsi_backend *backend, const char *name, struct plsi_blob **blob,
                             struct pls_error *error);
+    /* A blob that can be made again from others, an index: emptied where it is there already. Its
+     * name is durable with the next sync_names. */
+    enum pls_code (*make_derived)(struct plsi_backend *backend, const char *name,
+                                  struct plsi_blob **blob, struct pls_error *error);
     /* NO_RECORD where there is none of that name. */
     enum pls_code (*open)(struct plsi_backend *backend, const char *name, struct plsi_blob **blob,
                           uint64_t *size, struct pls_error *error);
@@ -77,6 +81,8 @@ struct plsi_backend_ops {
      */
     void (*append)(struct plsi_blob *blob, uint64_t offset, struct iovec *iov, int n,
                    plsi_append_fn *done, void *arg);
+    /* Writes anywhere: for derived blobs alone. */
+    enum pls_code (*put)(struct plsi_blob *blob, uint64_t offset, const void *data, size_t length);
     /* What was appended before is on the device afterwards. After a failure nothing is known of it.
      */
     enum pls_code (*sync)(struct plsi_blob *blob);

@@ -15,6 +15,12 @@ struct plsi_buffer *plsi_buffer_create(size_t size)
     return buffer;
 }
 
+struct plsi_buffer *plsi_buffer_hold(struct plsi_buffer *buffer)
+{
+    atomic_fetch_add_explicit(&buffer->references, 1, memory_order_relaxed);
+    return buffer;
+}
+
 void plsi_buffer_release(struct plsi_buffer *buffer)
 {
     if (buffer == NULL) {

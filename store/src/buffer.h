@@ -1,4 +1,5 @@
-/* The reference-counted memory that a read's bytes lie in. A view holds one reference. */
+/* The reference-counted memory that bytes read from a file lie in: a payload's, of which a view
+ * holds a reference, or a block's (blocks.h). */
 #ifndef PLSI_BUFFER_H
 #define PLSI_BUFFER_H
 
@@ -17,6 +18,7 @@ struct plsi_buffer {
 /* With one reference; NULL where memory has run out. */
 struct plsi_buffer *plsi_buffer_create(size_t size);
 
+struct plsi_buffer *plsi_buffer_hold(struct plsi_buffer *buffer);
 /* Takes NULL. */
 void plsi_buffer_release(struct plsi_buffer *buffer);
 

@@ -1,29 +1,39 @@
 #include "check.h"
 
 #include <endian.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "checksum.h"
 
-/* Whether anybody knows the checksum of record i: the index, or who told `claimed`. */
-static bool known_crc(const struct plsi_check *check, uint64_t i, uint32_t *crc)
+enum pls_code plsi_check_init(struct plsi_check *check, size_t room)
 {
-    const struct plsi_index *index = check->segment->index;
-    if (i >= index->n_walked) {
-        *crc = plsi_index_at(index, i)->crc32c;
-        return true;
+    *check = (struct plsi_check){.room = room};
+    check->buffer = malloc(room);
+    check->records = malloc(PLSI_SPAN_RECORDS * sizeof *check->records);
+    if (check->buffer == NULL || check->records == NULL) {
+        plsi_check_fini(check);
+        return PLS_NO_MEMORY;
     }
-    *crc = check->claimed != NULL ? check->claimed[i] : 0;
-    return *crc != 0;
+    return PLS_OK;
 }
 
-struct pls_ref plsi_check_ref(const struct plsi_check *check, uint64_t i)
+void plsi_check_fini(struct plsi_check *check)
 {
-    const struct plsi_entry *entry = plsi_index_at(check->segment->index, i);
-    struct pls_ref ref = {
-        .file_id = check->segment->id, .offset = entry->offset, .length = entry->length};
-    known_crc(check, i, &ref.crc32c);
-    return ref;
+    plsi_check_segment(check, NULL);
+    free(check->buffer);
+    free(check->records);
+    check->buffer = NULL;
+    check->records = NULL;
+}
+
+void plsi_check_segment(struct plsi_check *check, struct plsi_segment *segment)
+{
+    plsi_cursor_fini(&check->cursor);
+    check->segment = segment;
+    if (segment != NULL) {
+        plsi_cursor_init(&check->cursor, segment->index);
+    }
 }
 
 static bool read_bytes(const struct plsi_check *check, uint64_t offset, size_t length)
@@ -35,41 +45,77 @@ static bool read_bytes(const struct plsi_check *check, uint64_t offset, size_t l
     return code == PLS_OK && got == length;
 }
 
-/* -- a run of neighbouring records ------------------------------------------------------------- */
-
-uint32_t plsi_check_crc(const struct plsi_check *check, uint64_t i, size_t at)
+struct pls_ref plsi_check_ref(const struct plsi_check *check, const struct plsi_record *record)
 {
-    return plsi_crc32c(0, check->buffer + at + PLSI_PREFIX,
-                       plsi_index_at(check->segment->index, i)->length);
+    return (struct pls_ref){.file_id = check->segment->id,
+                            .offset = record->entry.offset,
+                            .length = record->entry.length,
+                            .crc32c = record->entry.crc32c};
 }
 
-/* Checks record i, which lies at `at` in the buffer. */
-static bool is_intact(const struct plsi_check *check, uint64_t i, size_t at)
+uint64_t plsi_record_bytes(const struct plsi_record *record)
 {
-    uint32_t prefix, crc;
+    return PLSI_PREFIX + (uint64_t)record->entry.length;
+}
+
+/* -- a span ------------------------------------------------------------------------------------ */
+
+void plsi_span_begin(struct plsi_check *check)
+{
+    check->n = 0;
+    check->length = 0;
+}
+
+enum pls_code plsi_span_add(struct plsi_check *check, uint64_t i, bool *added)
+{
+    struct plsi_record record = {.i = i};
+    *added = false;
+    if (check->n == PLSI_SPAN_RECORDS) {
+        return PLS_OK;
+    }
+    enum pls_code code = plsi_cursor_get(&check->cursor, i, &record.entry);
+    if (code != PLS_OK) {
+        return code;
+    }
+    uint64_t start = check->n > 0 ? check->records[0].entry.offset : record.entry.offset;
+    uint64_t gap = record.entry.offset - (start + check->length);
+    uint64_t length = record.entry.offset + plsi_record_bytes(&record) - start;
+    if (check->n > 0 && (gap > PLSI_SPAN_GAP || length > check->room)) {
+        return PLS_OK;
+    }
+    check->records[check->n++] = record;
+    check->length = length;
+    *added = true;
+    return PLS_OK;
+}
+
+/* Checks a record that lies at `at` in the buffer. */
+static bool is_intact(const struct plsi_check *check, const struct plsi_record *record, uint64_t at)
+{
+    uint32_t prefix;
     memcpy(&prefix, check->buffer + at, sizeof prefix);
-    return le32toh(prefix) == plsi_index_at(check->segment->index, i)->length &&
-           (!known_crc(check, i, &crc) || plsi_check_crc(check, i, at) == crc);
+    return le32toh(prefix) == record->entry.length &&
+           plsi_crc32c(0, check->buffer + at + PLSI_PREFIX, record->entry.length) ==
+               record->entry.crc32c;
 }
 
-enum pls_code plsi_check_run(const struct plsi_check *check, uint64_t first, uint64_t last,
-                             size_t length, plsi_damage_fn *damaged, void *arg, bool *whole)
+enum pls_code plsi_check_span(const struct plsi_check *check, plsi_damage_fn *damaged, void *arg,
+                              bool *whole)
 {
-    const struct plsi_index *index = check->segment->index;
-    uint64_t start = plsi_index_at(index, first)->offset;
+    uint64_t start = check->records[0].entry.offset;
     enum pls_code code = PLS_OK;
-    size_t at = 0;
-    *whole = read_bytes(check, start, length);
-    for (uint64_t i = first; i < last && code == PLS_OK; i++) {
-        size_t record = PLSI_PREFIX + (size_t)plsi_index_at(index, i)->length;
-        /* Where the run cannot be read as a whole, each record is tried by itself, to name the one
+    *whole = read_bytes(check, start, (size_t)check->length);
+    for (size_t k = 0; k < check->n && code == PLS_OK; k++) {
+        const struct plsi_record *record = &check->records[k];
+        uint64_t offset = record->entry.offset;
+        /* Where the span cannot be read as a whole, each record is tried by itself, to name the one
          * at fault. */
-        bool intact = *whole ? is_intact(check, i, at)
-                             : read_bytes(check, start + at, record) && is_intact(check, i, 0);
+        bool intact = *whole ? is_intact(check, record, offset - start)
+                             : read_bytes(check, offset, (size_t)plsi_record_bytes(record)) &&
+                                   is_intact(check, record, 0);
         if (!intact) {
-            code = damaged(arg, i);
+            code = damaged(arg, record);
         }
-        at += record;
     }
     return code;
 }
@@ -78,14 +124,13 @@ enum pls_code plsi_check_run(const struct plsi_check *check, uint64_t first, uin
 
 size_t plsi_check_piece(const struct plsi_check *check, struct plsi_pieces *pieces)
 {
-    size_t left = pieces->length - pieces->done;
-    size_t part = left < check->room ? left : check->room;
+    uint64_t left = plsi_record_bytes(&pieces->record) - pieces->done;
+    size_t part = left < check->room ? (size_t)left : check->room;
     size_t head = pieces->done == 0 ? PLSI_PREFIX : 0;
     if (part == 0 || pieces->unreadable) {
         return 0;
     }
-    uint64_t offset = plsi_index_at(check->segment->index, pieces->i)->offset + pieces->done;
-    if (!read_bytes(check, offset, part)) {
+    if (!read_bytes(check, pieces->record.entry.offset + pieces->done, part)) {
         pieces->unreadable = true;
         return 0;
     }
@@ -97,10 +142,8 @@ size_t plsi_check_piece(const struct plsi_check *check, struct plsi_pieces *piec
     return part;
 }
 
-bool plsi_check_pieces_intact(const struct plsi_check *check, const struct plsi_pieces *pieces)
+bool plsi_check_pieces_intact(const struct plsi_pieces *pieces)
 {
-    uint32_t crc;
-    return !pieces->unreadable &&
-           le32toh(pieces->prefix) == plsi_index_at(check->segment->index, pieces->i)->length &&
-           (!known_crc(check, pieces->i, &crc) || pieces->crc == crc);
+    return !pieces->unreadable && le32toh(pieces->prefix) == pieces->record.entry.length &&
+           pieces->crc == pieces->record.entry.crc32c;
 }

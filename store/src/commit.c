@@ -18,7 +18,7 @@ static bool worth_rewriting(const struct plsi_rewrite *rw, const struct plsi_vic
 {
     uint64_t bytes = atomic_load(&victim->segment->bytes);
     uint64_t garbage = bytes - victim->live_bytes;
-    return bytes < rw->store->dir->options.segment_max_bytes / 4 ||
+    return bytes < rw->store->dir->options.segment_max_bytes / 4 || victim->segment->was_suspect ||
            atomic_load(&victim->segment->suspect) ||
            (double)garbage * 100 >= (double)bytes * rw->compact->options.min_garbage_percent;
 }
@@ -82,6 +82,7 @@ static enum pls_code sync_outputs(struct plsi_rewrite *rw)
         if (plsi_segment_sync(segment) != PLS_OK) {
             return plsi_fail(rw->error, PLS_IO, "syncing output %" PRIu32, segment->id);
         }
+        plsi_store_finish(rw->store, segment, true); /* an index can be made again */
     }
     return PLS_OK;
 }
@@ -110,6 +111,7 @@ static void switch_over(struct plsi_rewrite *rw)
     struct pls_compact *compact = rw->compact;
     struct plsi_table *table = &rw->store->table;
     for (size_t i = 0; i < compact->n_outputs; i++) {
+        plsi_cursor_fini(&compact->outputs[i].cursor);
         plsi_table_add(table, compact->outputs[i].segment);
         compact->outputs[i].segment = NULL;
     }
@@ -254,11 +256,9 @@ enum pls_code pls_compact_run(pls_compact *compact,
     if (!set_running(compact, true)) {
         return plsi_compact_cancelled(compact, rw.error);
     }
-    rw.check.room = PLSI_CHECK_BYTES;
-    rw.check.buffer = malloc(PLSI_CHECK_BYTES);
-    enum pls_code code =
-        rw.check.buffer != NULL ? run(&rw) : plsi_fail(rw.error, PLS_NO_MEMORY, "out of memory");
-    free(rw.check.buffer);
+    enum pls_code code = plsi_check_init(&rw.check, PLSI_CHECK_BYTES);
+    code = code == PLS_OK ? run(&rw) : plsi_fail(rw.error, code, "out of memory");
+    plsi_check_fini(&rw.check);
     log_end(&rw, code);
     set_running(compact, false);
     return code;

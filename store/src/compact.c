@@ -46,7 +46,6 @@ static enum pls_code take_victim(struct plsi_victim *victim, struct plsi_segment
 {
     victim->id = segment->id;
     victim->segment = segment;
-    victim->index = plsi_index_hold(segment->index);
     victim->n_records = plsi_index_count(segment->index);
     victim->live = new_bits(victim->n_records);
     victim->given = has_names ? new_bits(victim->n_records) : NULL;
@@ -225,49 +224,33 @@ static enum pls_code mark_loose(struct pls_compact *compact, struct plsi_victim 
     return code;
 }
 
-/* Remembers the checksum a caller gives for a record whose own is not known; two that differ:
- * damaged. */
-static enum pls_code claim(struct plsi_victim *victim, uint64_t i, uint32_t crc32c)
-{
-    if (victim->claimed == NULL) {
-        victim->claimed = calloc(victim->index->n_walked, sizeof *victim->claimed);
-        if (victim->claimed == NULL) {
-            return PLS_NO_MEMORY;
-        }
-    }
-    if (victim->claimed[i] != 0 && victim->claimed[i] != crc32c) {
-        return PLS_DAMAGED;
-    }
-    victim->claimed[i] = crc32c;
-    return PLS_OK;
-}
-
 /* `by_name`: the record's own place was given, not an older name of it. */
 static enum pls_code mark(struct pls_compact *compact, struct plsi_victim *victim,
                           const struct pls_ref *ref, bool by_name)
 {
-    uint64_t i;
-    if (!plsi_index_find(victim->index, ref->offset, &i) || i >= victim->n_records) {
+    struct plsi_found found;
+    enum pls_code code;
+    plsi_index_find(victim->segment->index, ref->offset, PLSI_MAY_WAIT, &found, &code);
+    if (code == PLS_NO_MEMORY) {
+        return code;
+    }
+    if (code != PLS_OK || found.i >= victim->n_records) {
         return mark_loose(compact, victim, ref);
     }
-    const struct plsi_entry *entry = plsi_index_at(victim->index, i);
-    if (entry->length != ref->length) {
+    if (found.entry.length != ref->length) {
         return PLS_NO_RECORD;
     }
-    enum pls_code code = PLS_OK;
-    if (ref->crc32c != 0 && i < victim->index->n_walked) {
-        code = claim(victim, i, ref->crc32c);
-    } else if (ref->crc32c != 0 && ref->crc32c != entry->crc32c) {
-        code = PLS_DAMAGED;
+    if (ref->crc32c != 0 && ref->crc32c != found.entry.crc32c) {
+        return PLS_DAMAGED;
     }
-    if (code == PLS_OK && by_name && victim->given != NULL) {
-        set_bit(victim->given, i);
+    if (by_name && victim->given != NULL) {
+        set_bit(victim->given, found.i);
     }
-    if (code == PLS_OK && set_bit(victim->live, i)) {
+    if (set_bit(victim->live, found.i)) {
         victim->live_records++;
         victim->live_bytes += PLSI_PREFIX + (uint64_t)ref->length;
     }
-    return code;
+    return PLS_OK;
 }
 
 static void keep_segment_of(struct pls_compact *compact, const struct pls_ref *ref)
@@ -430,15 +413,13 @@ void pls_compact_destroy(pls_compact *compact)
     pthread_mutex_unlock(&store->admin);
     for (size_t i = 0; i < compact->n_victims; i++) {
         plsi_segment_release(compact->victims[i].segment);
-        plsi_index_release(compact->victims[i].index);
         free(compact->victims[i].live);
         free(compact->victims[i].given);
         free(compact->victims[i].ranks);
-        free(compact->victims[i].claimed);
     }
     for (size_t i = 0; i < compact->n_outputs; i++) {
+        plsi_cursor_fini(&compact->outputs[i].cursor);
         plsi_segment_release(compact->outputs[i].segment);
-        plsi_index_release(compact->outputs[i].index);
     }
     free(compact->victims);
     free(compact->outputs);

@@ -30,11 +30,9 @@
 struct plsi_victim {
     uint32_t id;
     struct plsi_segment *segment; /* held until the commit */
-    struct plsi_index *index;     /* held to the end: the map is read off it */
     uint64_t n_records;
-    uint64_t *live;    /* a bit a record */
-    uint64_t *given;   /* a bit a record: given by this very name; NULL: all live ones were */
-    uint32_t *claimed; /* a checksum a walked record, out of live refs, 0: none; or NULL */
+    uint64_t *live;  /* a bit a record */
+    uint64_t *given; /* a bit a record: given by this very name; NULL: all live ones were */
     uint64_t live_records, live_bytes;
     bool keep; /* stays in place */
     /* Once all is rewritten: how many records were moved before this segment's first, and before
@@ -48,8 +46,8 @@ struct plsi_victim {
 struct plsi_output {
     uint32_t id;
     struct plsi_segment *segment; /* held until the commit */
-    struct plsi_index *index;
-    uint64_t first_rank; /* how many records were moved before its first */
+    struct plsi_cursor cursor;    /* over its index, until then */
+    uint64_t first_rank;          /* how many records were moved before its first */
 };
 
 struct pls_compact {
@@ -122,9 +120,10 @@ uint64_t plsi_victim_next(const struct plsi_victim *victim, uint64_t i);
 
 /* Makes plsi_new_place possible, once all is rewritten. NO_MEMORY. */
 enum pls_code plsi_rank_records(struct pls_compact *compact);
-/* Where record i of a rewritten segment, live, lies now. */
-struct pls_ref plsi_new_place(const struct pls_compact *compact, const struct plsi_victim *victim,
-                              uint64_t i);
+/* Where record i of a rewritten segment, live, lies now. DAMAGED, NO_MEMORY: the output's index
+ * cannot be read. Before the commit. */
+enum pls_code plsi_new_place(struct pls_compact *compact, const struct plsi_victim *victim,
+                             uint64_t i, struct pls_ref *place);
 /* A live ref that was not given by its own name, by the first older one that it was given by. Reads
  * the table from its beginning: for the damaged few. */
 void plsi_given_name(struct pls_compact *compact, struct pls_ref *ref);

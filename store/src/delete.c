@@ -78,9 +78,7 @@ static void remove_segments(pls_store *store)
     struct plsi_segment **all = plsi_table_hold_all(&store->table, UINT32_MAX, &n);
     struct pls_error error = {0};
     for (size_t i = 0; all != NULL && i < n; i++) {
-        char name[PLSI_FILE_NAME];
-        plsi_segment_name(all[i]->id, name);
-        if (store->backend->ops->remove(store->backend, name, &error) != PLS_OK) {
+        if (plsi_remove_segment(store, all[i]->id, &error) != PLS_OK) {
             plsi_log(store->dir, PLS_LOG_WARNING, store->name, "delete_failed", "%s", error.text);
         }
         plsi_table_remove(&store->table, all[i]->id);

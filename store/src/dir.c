@@ -58,6 +58,7 @@ static bool load_store(void *arg, const char *name, uint64_t size)
     if (code == PLS_OK) {
         loading->code = plsi_dir_add(dir, store);
         if (loading->code != PLS_OK) {
+            plsi_store_quiesce(store);
             pls_store_release(store);
         }
         return loading->code == PLS_OK;
@@ -98,6 +99,7 @@ enum pls_code pls_dir_open(const char *path, const struct pls_options *options, 
         code = plsi_fail(error, PLS_NO_MEMORY, "no memory for the I/O threads");
         goto close_root;
     }
+    plsi_blocks_init(&dir->blocks);
     pthread_mutex_init(&dir->admin, NULL);
     pthread_rwlock_init(&dir->tree_lock, NULL);
     *out = dir;
@@ -140,6 +142,7 @@ enum pls_code pls_dir_close(pls_dir *dir)
     plsi_pool_fini(&dir->pool);
     pthread_rwlock_destroy(&dir->tree_lock);
     pthread_mutex_destroy(&dir->admin);
+    plsi_blocks_fini(&dir->blocks);
     dir->root->ops->close(dir->root);
     free(dir);
     return first;

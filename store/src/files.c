@@ -120,6 +120,13 @@ static void file_append(struct plsi_blob *blob, uint64_t offset, struct iovec *i
     done(arg, code_of(write_all(file_of(blob)->fd, offset, iov, n)));
 }
 
+static enum pls_code file_put(struct plsi_blob *blob, uint64_t offset, const void *data,
+                              size_t length)
+{
+    struct iovec iov = {.iov_base = (void *)data, .iov_len = length};
+    return code_of(write_all(file_of(blob)->fd, offset, &iov, 1));
+}
+
 static enum pls_code file_sync(struct plsi_blob *blob)
 {
     /* Not even EINTR is tried again: after a failure the pages may be marked clean and yet be lost.
@@ -269,6 +276,13 @@ unlink:
     return code;
 }
 
+static enum pls_code files_make_derived(struct plsi_backend *backend, const char *name,
+                                        struct plsi_blob **blob, struct pls_error *error)
+{
+    int fd = plsi_sys_open(files_of(backend)->dirfd, name, O_RDWR | O_CREAT | O_TRUNC, 0644);
+    return fd < 0 ? failed(error, fd, "creating", name) : file_wrap(fd, blob, error);
+}
+
 static enum pls_code files_open(struct plsi_backend *backend, const char *name,
                                 struct plsi_blob **blob, uint64_t *size, struct pls_error *error)
 {
@@ -371,6 +385,7 @@ static const struct plsi_backend_ops files_ops = {
     .list = files_list,
     .room = files_room,
     .create = files_create,
+    .make_derived = files_make_derived,
     .open = files_open,
     .publish = files_publish,
     .replace = files_replace,
@@ -380,6 +395,7 @@ static const struct plsi_backend_ops files_ops = {
     .put_meta = files_put_meta,
     .release = file_release,
     .append = file_append,
+    .put = file_put,
     .sync = file_sync,
     .truncate = file_truncate,
     .read = file_read,

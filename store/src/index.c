@@ -1,103 +1,595 @@
 #include "index.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define FIRST_CHUNK 64 /* entries */
+#include "bytes.h"
+#include "error.h"
+#include "segment.h"
+#include "walk.h"
 
-struct plsi_index *plsi_index_create(void)
+#define MAGIC       "PLSINDEX"
+#define VERSION     1u
+#define ENTRY_BYTES 16u
+#define GUESSES     4 /* by interpolation, before the search only halves */
+
+enum { COMPLETE = 1, SUSPECT = 2 };
+
+/* What a search knows of an index, taken at once. */
+struct filed {
+    uint64_t file; /* its number in the cache */
+    uint64_t entries, end;
+};
+
+/* -- the layout -------------------------------------------------------------------------------- */
+
+uint64_t plsi_index_block_at(uint64_t number)
+{
+    return (number + 1) * PLSI_BLOCK;
+}
+
+struct plsi_entry plsi_block_entry(const uint8_t *block, uint64_t i)
+{
+    struct plsi_entry entry;
+    struct plsi_bytes c = {(uint8_t *)block + i * ENTRY_BYTES};
+    entry.offset = plsi_get64(&c);
+    entry.length = plsi_get32(&c);
+    entry.crc32c = plsi_get32(&c);
+    return entry;
+}
+
+static void encode_block(uint8_t *block, const struct plsi_entry *entries, uint64_t n)
+{
+    struct plsi_bytes c = {block};
+    memset(block, 0, PLSI_BLOCK);
+    for (uint64_t i = 0; i < n; i++) {
+        plsi_put64(&c, entries[i].offset);
+        plsi_put32(&c, entries[i].length);
+        plsi_put32(&c, entries[i].crc32c);
+    }
+    plsi_block_close(block);
+}
+
+static uint64_t end_of(const struct plsi_entry *entry)
+{
+    return entry->offset + PLSI_PREFIX + entry->length;
+}
+
+/* -- making and freeing ------------------------------------------------------------------------ */
+
+struct plsi_index *plsi_index_create(struct plsi_blocks *blocks, uint32_t segment,
+                                     struct plsi_blob *data, struct plsi_blob *file)
 {
     struct plsi_index *index = calloc(1, sizeof *index);
-    if (index != NULL) {
-        atomic_init(&index->references, 1);
+    if (index == NULL) {
+        if (file != NULL) {
+            file->ops->release(file);
+        }
+        return NULL;
     }
+    index->blocks = blocks;
+    index->data = data;
+    index->file = file;
+    index->segment = segment;
+    index->failed = file == NULL;
+    index->number = plsi_blocks_file(blocks);
+    pthread_mutex_init(&index->mark_lock, NULL);
+    pthread_mutex_init(&index->lock, NULL);
     return index;
 }
 
-struct plsi_index *plsi_index_hold(struct plsi_index *index)
+void plsi_index_destroy(struct plsi_index *index)
 {
-    atomic_fetch_add_explicit(&index->references, 1, memory_order_relaxed);
-    return index;
-}
-
-void plsi_index_release(struct plsi_index *index)
-{
-    if (index == NULL ||
-        atomic_fetch_sub_explicit(&index->references, 1, memory_order_acq_rel) != 1) {
+    if (index == NULL) {
         return;
     }
-    for (int k = 0; k < PLSI_INDEX_CHUNKS; k++) {
-        free(index->chunks[k]);
+    if (index->file != NULL) {
+        index->file->ops->release(index->file);
     }
+    pthread_mutex_destroy(&index->lock);
+    pthread_mutex_destroy(&index->mark_lock);
+    free(index->tail);
     free(index);
 }
 
-/* The chunk that entry i lies in, and how many entries lie before that chunk: 64 * (2^k - 1). */
-static int chunk_of(uint64_t i, uint64_t *before)
-{
-    int k = 63 - __builtin_clzll(i / FIRST_CHUNK + 1);
-    *before = FIRST_CHUNK * ((1ull << k) - 1);
-    return k;
-}
+/* -- one writer -------------------------------------------------------------------------------- */
 
 enum pls_code plsi_index_reserve(struct plsi_index *index, uint64_t n)
 {
-    while (index->room < plsi_index_count(index) + n) {
-        uint64_t before;
-        int k = chunk_of(index->room, &before);
-        uint64_t entries = (uint64_t)FIRST_CHUNK << k;
-        index->chunks[k] = malloc(entries * sizeof *index->chunks[k]);
-        if (index->chunks[k] == NULL) {
-            return PLS_NO_MEMORY;
+    enum pls_code code = PLS_OK;
+    pthread_mutex_lock(&index->lock);
+    if (index->n_tail + n > index->room) {
+        uint64_t room = index->room * 2 > index->n_tail + n ? index->room * 2 : index->n_tail + n;
+        struct plsi_entry *tail = realloc(index->tail, room * sizeof *tail);
+        if (tail == NULL) {
+            code = PLS_NO_MEMORY;
+        } else {
+            index->tail = tail;
+            index->room = room;
         }
-        index->room = before + entries;
     }
-    return PLS_OK;
+    pthread_mutex_unlock(&index->lock);
+    return code;
 }
 
 void plsi_index_add(struct plsi_index *index, const struct plsi_entry *entry)
 {
-    uint64_t i = plsi_index_count(index);
-    uint64_t before;
-    int k = chunk_of(i, &before);
-    assert(i < index->room);
-    index->chunks[k][i - before] = *entry;
-    atomic_store_explicit(&index->count, i + 1, memory_order_release);
+    pthread_mutex_lock(&index->lock);
+    assert(index->n_tail < index->room);
+    index->tail[index->n_tail++] = *entry;
+    atomic_fetch_add_explicit(&index->count, 1, memory_order_release);
+    pthread_mutex_unlock(&index->lock);
 }
 
-void plsi_index_cut(struct plsi_index *index, uint64_t count)
+/* The first n entries of the tail are in the file now. */
+static void drop_from_tail(struct plsi_index *index, uint64_t n)
+{
+    pthread_mutex_lock(&index->lock);
+    index->filed_end = end_of(&index->tail[n - 1]);
+    index->filed += n;
+    index->n_tail -= n;
+    memmove(index->tail, index->tail + n, index->n_tail * sizeof *index->tail);
+    pthread_mutex_unlock(&index->lock);
+}
+
+/* Writes the first n entries of the tail, a block's worth at most, behind the blocks there are.
+ * Only the writer changes the tail: it may read it without the lock. */
+static enum pls_code write_block(struct plsi_index *index, uint64_t n)
+{
+    uint64_t number = index->filed / PLSI_INDEX_A_BLOCK;
+    struct plsi_buffer *block = plsi_buffer_create(PLSI_BLOCK);
+    if (block == NULL) {
+        return PLS_NO_MEMORY;
+    }
+    encode_block(block->bytes, index->tail, n);
+    enum pls_code code =
+        index->file->ops->put(index->file, plsi_index_block_at(number), block->bytes, PLSI_BLOCK);
+    if (code == PLS_OK) {
+        plsi_blocks_add(index->blocks, index->number, number, block); /* most likely read soon */
+        drop_from_tail(index, n);
+    }
+    plsi_buffer_release(block);
+    return code;
+}
+
+enum pls_code plsi_index_write_behind(struct plsi_index *index)
+{
+    enum pls_code code = PLS_OK;
+    while (!index->failed && code == PLS_OK && index->n_tail >= PLSI_INDEX_A_BLOCK) {
+        code = write_block(index, PLSI_INDEX_A_BLOCK);
+    }
+    index->failed = index->failed || code != PLS_OK;
+    return code;
+}
+
+static uint64_t blocks_of(uint64_t entries)
+{
+    return entries / PLSI_INDEX_A_BLOCK + (entries % PLSI_INDEX_A_BLOCK != 0);
+}
+
+static enum pls_code write_mark(struct plsi_index *index, const struct plsi_index_mark *mark)
+{
+    uint8_t block[PLSI_BLOCK] = {0};
+    struct plsi_bytes c = {block};
+    plsi_put_bytes(&c, MAGIC, 8);
+    plsi_put32(&c, VERSION);
+    plsi_put32(&c, index->segment);
+    plsi_put32(&c, (mark->complete ? COMPLETE : 0u) | (mark->suspect ? SUSPECT : 0u));
+    plsi_put32(&c, 0);
+    plsi_put64(&c, mark->entries);
+    plsi_put64(&c, mark->bytes);
+    plsi_put64(&c, mark->end);
+    plsi_block_close(block);
+    return index->file->ops->put(index->file, 0, block, sizeof block);
+}
+
+static enum pls_code mark_complete(struct plsi_index *index, uint64_t bytes)
+{
+    struct plsi_index_mark mark = {
+        .complete = true, .entries = index->filed, .bytes = bytes, .end = index->filed_end};
+    pthread_mutex_lock(&index->mark_lock);
+    enum pls_code code = index->suspect ? PLS_IO : write_mark(index, &mark);
+    pthread_mutex_unlock(&index->mark_lock);
+    return code;
+}
+
+enum pls_code plsi_index_finish(struct plsi_index *index, uint64_t bytes)
+{
+    if (index->failed) {
+        return PLS_IO;
+    }
+    enum pls_code code = plsi_index_write_behind(index);
+    if (code == PLS_OK && index->n_tail > 0) {
+        code = write_block(index, index->n_tail);
+    }
+    if (code == PLS_OK) {
+        code =
+            index->file->ops->truncate(index->file, plsi_index_block_at(blocks_of(index->filed)));
+    }
+    if (code == PLS_OK) {
+        code = index->file->ops->sync(index->file);
+    }
+    if (code == PLS_OK) {
+        code = mark_complete(index, bytes);
+    }
+    index->failed = code != PLS_OK;
+    return code;
+}
+
+/* -- the mark ---------------------------------------------------------------------------------- */
+
+enum pls_code plsi_index_read_mark(struct plsi_blob *file, uint32_t segment,
+                                   struct plsi_index_mark *mark, struct pls_error *error)
+{
+    uint8_t block[PLSI_BLOCK];
+    enum pls_code code;
+    *mark = (struct plsi_index_mark){0};
+    plsi_block_read(file, 0, PLSI_MAY_WAIT, block, &code);
+    if (code != PLS_OK || memcmp(block, MAGIC, 8) != 0) {
+        return PLS_OK;
+    }
+    struct plsi_bytes c = {block + 8};
+    uint32_t version = plsi_get32(&c);
+    if (version != VERSION) {
+        return plsi_fail(error, PLS_BAD_FORMAT,
+                         "the index of segment %" PRIu32 " has version %" PRIu32
+                         ", this program knows version %u",
+                         segment, version, VERSION);
+    }
+    if (plsi_get32(&c) != segment) {
+        return PLS_OK;
+    }
+    uint32_t flags = plsi_get32(&c);
+    plsi_get32(&c);
+    mark->complete = flags & COMPLETE;
+    mark->suspect = flags & SUSPECT;
+    mark->entries = plsi_get64(&c);
+    mark->bytes = plsi_get64(&c);
+    mark->end = plsi_get64(&c);
+    return PLS_OK;
+}
+
+void plsi_index_load(struct plsi_index *index, const struct plsi_index_mark *mark)
+{
+    index->filed = mark->entries;
+    index->filed_end = mark->end;
+    atomic_store(&index->count, mark->entries);
+}
+
+enum pls_code plsi_index_mark_suspect(struct plsi_index *index)
+{
+    if (index->file == NULL) {
+        return PLS_IO;
+    }
+    pthread_mutex_lock(&index->mark_lock);
+    index->suspect = true;
+    enum pls_code code = write_mark(index, &(struct plsi_index_mark){.suspect = true});
+    pthread_mutex_unlock(&index->mark_lock);
+    return code == PLS_OK ? index->file->ops->sync(index->file) : code;
+}
+
+/* -- a block, from the cache, the file, or the data -------------------------------------------- */
+
+static uint64_t entries_in(uint64_t number, uint64_t entries)
+{
+    uint64_t first = number * PLSI_INDEX_A_BLOCK;
+    return entries - first < PLSI_INDEX_A_BLOCK ? entries - first : PLSI_INDEX_A_BLOCK;
+}
+
+/* How many blocks before `number` up to and with the last whole one, and where its last record
+ * ends. */
+static uint64_t whole_before(struct plsi_index *index, uint64_t number, uint64_t *end)
+{
+    uint8_t block[PLSI_BLOCK];
+    enum pls_code code;
+    for (; number > 0; number--) {
+        plsi_block_read(index->file, plsi_index_block_at(number - 1), PLSI_MAY_WAIT, block, &code);
+        if (code == PLS_OK) {
+            struct plsi_entry last = plsi_block_entry(block, PLSI_INDEX_A_BLOCK - 1);
+            *end = end_of(&last);
+            return number;
+        }
+    }
+    *end = 0;
+    return 0;
+}
+
+/* The next n records, their checksums those of the bytes as they are now. */
+static bool walk_entries(struct plsi_walk *walk, struct plsi_entry *entries, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        entries[i].offset = walk->offset;
+        if (!plsi_walk_length(walk, &entries[i].length) ||
+            !plsi_walk_crc(walk, entries[i].length, &entries[i].crc32c)) {
+            return false;
+        }
+        plsi_walk_skip(walk, entries[i].length);
+    }
+    return true;
+}
+
+static bool walk_over(struct plsi_walk *walk, uint64_t n)
+{
+    uint32_t length;
+    for (; n > 0 && plsi_walk_length(walk, &length); n--) {
+        plsi_walk_skip(walk, length);
+    }
+    return n == 0;
+}
+
+/* A block made from the data once more. */
+static enum pls_code rebuild(struct plsi_index *index, uint64_t number, const struct filed *filed,
+                             uint8_t *block)
+{
+    struct plsi_entry entries[PLSI_INDEX_A_BLOCK];
+    uint64_t offset;
+    uint64_t damaged = number - whole_before(index, number, &offset);
+    uint64_t n = entries_in(number, filed->entries);
+    struct plsi_walk *walk = plsi_walk_create(index->data, offset, filed->end);
+    if (walk == NULL) {
+        return PLS_NO_MEMORY;
+    }
+    bool good = walk_over(walk, damaged * PLSI_INDEX_A_BLOCK) && walk_entries(walk, entries, n);
+    free(walk);
+    if (good) {
+        encode_block(block, entries, n);
+    }
+    return good ? PLS_OK : PLS_DAMAGED;
+}
+
+static bool load_block(struct plsi_index *index, uint64_t number, const struct filed *filed,
+                       enum plsi_wait wait, struct plsi_buffer **out, enum pls_code *code)
+{
+    *code = PLS_OK;
+    *out = plsi_blocks_find(index->blocks, filed->file, number);
+    if (*out != NULL) {
+        return true;
+    }
+    struct plsi_buffer *block = plsi_buffer_create(PLSI_BLOCK);
+    if (block == NULL) {
+        *code = PLS_NO_MEMORY;
+        return true;
+    }
+    if (!plsi_block_read(index->file, plsi_index_block_at(number), wait, block->bytes, code) ||
+        (*code != PLS_OK && wait == PLSI_NO_WAIT)) {
+        plsi_buffer_release(block);
+        return false;
+    }
+    if (*code != PLS_OK) {
+        *code = rebuild(index, number, filed, block->bytes);
+    }
+    if (*code != PLS_OK) {
+        plsi_buffer_release(block);
+        return true;
+    }
+    plsi_blocks_add(index->blocks, filed->file, number, block);
+    *out = block;
+    return true;
+}
+
+/* -- grows again, or is cut -------------------------------------------------------------------- */
+
+/* The first `keep` entries of the file's block `number` become the tail. */
+static enum pls_code take_back(struct plsi_index *index, uint64_t number, uint64_t keep)
+{
+    struct filed filed = {index->number, index->filed, index->filed_end};
+    struct plsi_buffer *block;
+    enum pls_code code;
+    load_block(index, number, &filed, PLSI_MAY_WAIT, &block, &code);
+    if (code != PLS_OK) {
+        return code;
+    }
+    pthread_mutex_lock(&index->lock);
+    uint64_t room = PLSI_INDEX_A_BLOCK;
+    struct plsi_entry *tail = malloc(room * sizeof *tail);
+    if (tail != NULL) {
+        for (uint64_t i = 0; i < keep; i++) {
+            tail[i] = plsi_block_entry(block->bytes, i);
+        }
+        free(index->tail);
+        index->tail = tail;
+        index->room = room;
+        index->n_tail = keep;
+        index->filed = number * PLSI_INDEX_A_BLOCK;
+        index->filed_end = plsi_block_entry(block->bytes, 0).offset;
+        index->number = plsi_blocks_file(index->blocks); /* the block will be another one */
+    }
+    pthread_mutex_unlock(&index->lock);
+    plsi_buffer_release(block);
+    return tail != NULL ? PLS_OK : PLS_NO_MEMORY;
+}
+
+enum pls_code plsi_index_resume(struct plsi_index *index)
+{
+    uint64_t keep = index->filed % PLSI_INDEX_A_BLOCK;
+    return keep == 0 ? PLS_OK : take_back(index, index->filed / PLSI_INDEX_A_BLOCK, keep);
+}
+
+enum pls_code plsi_index_cut(struct plsi_index *index, uint64_t count)
 {
     assert(count <= plsi_index_count(index));
-    atomic_store_explicit(&index->count, count, memory_order_release);
+    if (count >= index->filed) {
+        index->n_tail = count - index->filed;
+    } else {
+        enum pls_code code =
+            take_back(index, count / PLSI_INDEX_A_BLOCK, count % PLSI_INDEX_A_BLOCK);
+        if (code != PLS_OK) {
+            return code;
+        }
+    }
+    atomic_store(&index->count, count);
+    return PLS_OK;
 }
+
+/* -- readers ----------------------------------------------------------------------------------- */
 
 uint64_t plsi_index_count(const struct plsi_index *index)
 {
     return atomic_load_explicit(&index->count, memory_order_acquire);
 }
 
-const struct plsi_entry *plsi_index_at(const struct plsi_index *index, uint64_t i)
+static bool find_in_tail(const struct plsi_index *index, uint64_t offset, struct plsi_found *found)
 {
-    uint64_t before;
-    int k = chunk_of(i, &before);
-    return &index->chunks[k][i - before];
-}
-
-bool plsi_index_find(const struct plsi_index *index, uint64_t offset, uint64_t *i)
-{
-    uint64_t low = 0, high = plsi_index_count(index);
+    uint64_t low = 0, high = index->n_tail;
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
-        uint64_t there = plsi_index_at(index, middle)->offset;
-        if (there == offset) {
-            *i = middle;
+        if (index->tail[middle].offset < offset) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low == index->n_tail || index->tail[low].offset != offset) {
+        return false;
+    }
+    *found = (struct plsi_found){.i = index->filed + low, .entry = index->tail[low]};
+    return true;
+}
+
+static bool find_in_block(const uint8_t *block, uint64_t n, uint64_t offset,
+                          struct plsi_found *found)
+{
+    uint64_t low = 0, high = n;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        found->entry = plsi_block_entry(block, middle);
+        if (found->entry.offset == offset) {
+            found->i = middle;
             return true;
         }
-        if (there < offset) {
+        if (found->entry.offset < offset) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
     return false;
+}
+
+/* The blocks that may hold an offset, low..high-1, and the offsets they span. */
+struct span {
+    uint64_t low, high;
+    uint64_t from, to;
+};
+
+/* Records of one store are of like size: a guess by proportion is mostly right. After some that
+ * were not, the search halves. */
+static uint64_t guess(const struct span *span, uint64_t offset, int round)
+{
+    uint64_t n = span->high - span->low;
+    if (round >= GUESSES || span->to <= span->from) {
+        return span->low + n / 2;
+    }
+    double share = (double)(offset - span->from) / (double)(span->to - span->from);
+    uint64_t at = (uint64_t)(share * (double)n);
+    return span->low + (at < n ? at : n - 1);
+}
+
+/* Narrows the span by a block that was looked into; true where the offset lies within it. */
+static bool narrow(struct span *span, uint64_t number, const uint8_t *block, uint64_t n,
+                   uint64_t offset)
+{
+    struct plsi_entry first = plsi_block_entry(block, 0), last = plsi_block_entry(block, n - 1);
+    if (offset < first.offset) {
+        span->high = number;
+        span->to = first.offset;
+        return false;
+    }
+    if (offset >= end_of(&last)) {
+        span->low = number + 1;
+        span->from = end_of(&last);
+        return false;
+    }
+    return true;
+}
+
+static bool find_filed(struct plsi_index *index, const struct filed *filed, uint64_t offset,
+                       enum plsi_wait wait, struct plsi_found *found, enum pls_code *code)
+{
+    struct span span = {.high = blocks_of(filed->entries), .to = filed->end};
+    *code = PLS_NO_RECORD;
+    if (offset >= filed->end) {
+        return true;
+    }
+    for (int round = 0; span.low < span.high && *code == PLS_NO_RECORD; round++) {
+        uint64_t number = guess(&span, offset, round);
+        uint64_t n = entries_in(number, filed->entries);
+        struct plsi_buffer *block;
+        if (!load_block(index, number, filed, wait, &block, code)) {
+            return false;
+        }
+        if (*code != PLS_OK) {
+            return true;
+        }
+        bool here = narrow(&span, number, block->bytes, n, offset);
+        if (here && find_in_block(block->bytes, n, offset, found)) {
+            found->i += number * PLSI_INDEX_A_BLOCK;
+        } else {
+            *code = PLS_NO_RECORD;
+        }
+        plsi_buffer_release(block);
+        if (here) {
+            return true;
+        }
+    }
+    return true;
+}
+
+bool plsi_index_find(struct plsi_index *index, uint64_t offset, enum plsi_wait wait,
+                     struct plsi_found *found, enum pls_code *code)
+{
+    pthread_mutex_lock(&index->lock);
+    struct filed filed = {index->number, index->filed, index->filed_end};
+    bool in_tail = index->n_tail > 0 && offset >= index->tail[0].offset;
+    *code = in_tail && find_in_tail(index, offset, found) ? PLS_OK : PLS_NO_RECORD;
+    pthread_mutex_unlock(&index->lock);
+    return in_tail || find_filed(index, &filed, offset, wait, found, code);
+}
+
+/* -- by number --------------------------------------------------------------------------------- */
+
+void plsi_cursor_init(struct plsi_cursor *cursor, struct plsi_index *index)
+{
+    *cursor = (struct plsi_cursor){.index = index};
+}
+
+void plsi_cursor_fini(struct plsi_cursor *cursor)
+{
+    plsi_buffer_release(cursor->block);
+    cursor->block = NULL;
+}
+
+/* Makes the cursor hold the block of entry i; *entry is set, and no block held, where it is in
+ * memory. */
+static enum pls_code seek(struct plsi_cursor *cursor, uint64_t i, struct plsi_entry *entry)
+{
+    struct plsi_index *index = cursor->index;
+    enum pls_code code = PLS_OK;
+    plsi_cursor_fini(cursor);
+    pthread_mutex_lock(&index->lock);
+    struct filed filed = {index->number, index->filed, index->filed_end};
+    if (i >= filed.entries) {
+        assert(i - filed.entries < index->n_tail);
+        *entry = index->tail[i - filed.entries];
+    }
+    pthread_mutex_unlock(&index->lock);
+    if (i < filed.entries) {
+        cursor->number = i / PLSI_INDEX_A_BLOCK;
+        load_block(index, cursor->number, &filed, PLSI_MAY_WAIT, &cursor->block, &code);
+    }
+    return code;
+}
+
+enum pls_code plsi_cursor_get(struct plsi_cursor *cursor, uint64_t i, struct plsi_entry *entry)
+{
+    if (cursor->block == NULL || cursor->number != i / PLSI_INDEX_A_BLOCK) {
+        enum pls_code code = seek(cursor, i, entry);
+        if (code != PLS_OK || cursor->block == NULL) {
+            return code;
+        }
+    }
+    *entry = plsi_block_entry(cursor->block->bytes, i % PLSI_INDEX_A_BLOCK);
+    return PLS_OK;
 }

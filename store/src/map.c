@@ -67,7 +67,7 @@ enum pls_code plsi_rank_records(struct pls_compact *compact)
     uint64_t rank = 0;
     for (size_t i = 0; i < compact->n_outputs; i++) {
         compact->outputs[i].first_rank = rank;
-        rank += plsi_index_count(compact->outputs[i].index);
+        rank += plsi_index_count(compact->outputs[i].segment->index);
     }
     rank = 0;
     for (size_t i = 0; i < compact->n_victims; i++) {
@@ -79,7 +79,7 @@ enum pls_code plsi_rank_records(struct pls_compact *compact)
     return PLS_OK;
 }
 
-static const struct plsi_output *output_of(const struct pls_compact *compact, uint64_t rank)
+static struct plsi_output *output_of(struct pls_compact *compact, uint64_t rank)
 {
     size_t low = 0, high = compact->n_outputs;
     while (high - low > 1) {
@@ -93,17 +93,21 @@ static const struct plsi_output *output_of(const struct pls_compact *compact, ui
     return &compact->outputs[low];
 }
 
-struct pls_ref plsi_new_place(const struct pls_compact *compact, const struct plsi_victim *victim,
-                              uint64_t i)
+enum pls_code plsi_new_place(struct pls_compact *compact, const struct plsi_victim *victim,
+                             uint64_t i, struct pls_ref *place)
 {
     uint64_t from = i / PLSI_RANK_RECORDS * PLSI_RANK_RECORDS;
     uint64_t rank = victim->ranks[i / PLSI_RANK_RECORDS] + count_live(victim, from, i);
-    const struct plsi_output *output = output_of(compact, rank);
-    const struct plsi_entry *entry = plsi_index_at(output->index, rank - output->first_rank);
-    return (struct pls_ref){.file_id = output->id,
-                            .offset = entry->offset,
-                            .length = entry->length,
-                            .crc32c = entry->crc32c};
+    struct plsi_output *output = output_of(compact, rank);
+    struct plsi_entry entry;
+    enum pls_code code = plsi_cursor_get(&output->cursor, rank - output->first_rank, &entry);
+    if (code == PLS_OK) {
+        *place = (struct pls_ref){.file_id = output->id,
+                                  .offset = entry.offset,
+                                  .length = entry.length,
+                                  .crc32c = entry.crc32c};
+    }
+    return code;
 }
 
 /* -- the two streams --------------------------------------------------------------------------- */
@@ -113,6 +117,7 @@ struct streams {
     struct plsi_table_cursor cursor; /* over the standing table */
     size_t victim;                   /* whose records come next */
     uint64_t record;                 /* from this one on */
+    struct plsi_cursor entries;      /* over its index */
     struct plsi_moved old_name, moved;
     bool has_old_name, has_moved;
 };
@@ -131,15 +136,24 @@ static void set_place(struct plsi_moved *moved, const struct pls_ref *place)
 }
 
 /* A record that lay in a rewritten segment has gone on; any other lies where it lay. */
-static void follow_record(struct pls_compact *compact, struct plsi_moved *name)
+static enum pls_code follow_record(struct pls_compact *compact, struct plsi_moved *name)
 {
     struct plsi_victim *victim = plsi_victim_of(compact, name->new_file);
-    uint64_t i;
-    if (victim == NULL || victim->keep || !plsi_index_find(victim->index, name->new_offset, &i)) {
-        return;
+    struct plsi_found found;
+    struct pls_ref place;
+    enum pls_code code;
+    if (victim == NULL || victim->keep) {
+        return PLS_OK;
     }
-    struct pls_ref place = plsi_new_place(compact, victim, i);
-    set_place(name, &place);
+    plsi_index_find(victim->segment->index, name->new_offset, PLSI_MAY_WAIT, &found, &code);
+    if (code == PLS_NO_RECORD) {
+        return PLS_OK;
+    }
+    code = code == PLS_OK ? plsi_new_place(compact, victim, found.i, &place) : code;
+    if (code == PLS_OK) {
+        set_place(name, &place);
+    }
+    return code;
 }
 
 /* The next older name that was given. A block none of whose names was is not read: it may be
@@ -161,13 +175,33 @@ static enum pls_code next_old_name(struct streams *streams)
     streams->has_old_name =
         next_given(streams->compact, &streams->cursor, &streams->old_name, &code);
     if (streams->has_old_name) {
-        follow_record(streams->compact, &streams->old_name);
+        code = follow_record(streams->compact, &streams->old_name);
         streams->old_name.given = true;
     }
     return code;
 }
 
-static void next_moved(struct streams *streams)
+/* The record number i of the victim whose turn it is, as it has moved. */
+static enum pls_code describe_moved(struct streams *streams, const struct plsi_victim *victim,
+                                    uint64_t i)
+{
+    struct plsi_entry entry;
+    struct pls_ref place;
+    enum pls_code code = plsi_cursor_get(&streams->entries, i, &entry);
+    if (code == PLS_OK) {
+        code = plsi_new_place(streams->compact, victim, i, &place);
+    }
+    if (code == PLS_OK) {
+        streams->moved =
+            (struct plsi_moved){.old_file = victim->id,
+                                .old_offset = entry.offset,
+                                .given = victim->given == NULL || is_set(victim->given, i)};
+        set_place(&streams->moved, &place);
+    }
+    return code;
+}
+
+static enum pls_code next_moved(struct streams *streams)
 {
     struct pls_compact *compact = streams->compact;
     streams->has_moved = false;
@@ -175,17 +209,16 @@ static void next_moved(struct streams *streams)
         const struct plsi_victim *victim = &compact->victims[streams->victim];
         uint64_t i = victim->keep ? victim->n_records : plsi_victim_next(victim, streams->record);
         if (i < victim->n_records) {
-            struct pls_ref place = plsi_new_place(compact, victim, i);
-            streams->moved =
-                (struct plsi_moved){.old_file = victim->id,
-                                    .old_offset = plsi_index_at(victim->index, i)->offset,
-                                    .given = victim->given == NULL || is_set(victim->given, i)};
-            set_place(&streams->moved, &place);
+            if (streams->entries.index != victim->segment->index) {
+                plsi_cursor_fini(&streams->entries);
+                plsi_cursor_init(&streams->entries, victim->segment->index);
+            }
             streams->record = i + 1;
             streams->has_moved = true;
-            return;
+            return describe_moved(streams, victim, i);
         }
     }
+    return PLS_OK;
 }
 
 static bool old_name_is_first(const struct streams *streams)
@@ -203,19 +236,21 @@ static enum pls_code write_entries(struct pls_compact *compact, struct plsi_tabl
     struct streams streams = {.compact = compact};
     plsi_table_cursor_init(&streams.cursor, compact->standing);
     enum pls_code code = next_old_name(&streams);
-    next_moved(&streams);
+    if (code == PLS_OK) {
+        code = next_moved(&streams);
+    }
     while (code == PLS_OK && (streams.has_old_name || streams.has_moved)) {
-        if (old_name_is_first(&streams)) {
-            code = plsi_table_writer_add(writer, &streams.old_name, error);
-            code = code == PLS_OK ? next_old_name(&streams) : code;
-        } else {
-            code = plsi_table_writer_add(writer, &streams.moved, error);
-            next_moved(&streams);
+        bool old = old_name_is_first(&streams);
+        code = plsi_table_writer_add(writer, old ? &streams.old_name : &streams.moved, error);
+        if (code == PLS_OK) {
+            code = old ? next_old_name(&streams) : next_moved(&streams);
         }
     }
-    return code == PLS_DAMAGED
-               ? plsi_fail(error, PLS_IO, "the last compaction's relocation table cannot be read")
-               : code;
+    plsi_cursor_fini(&streams.entries);
+    if (code == PLS_DAMAGED) {
+        return plsi_fail(error, PLS_IO, "the last relocation table or an index cannot be read");
+    }
+    return code == PLS_NO_MEMORY ? plsi_fail(error, code, "out of memory") : code;
 }
 
 /* -- the table --------------------------------------------------------------------------------- */

@@ -28,29 +28,34 @@ static void finish(struct pls_read *read, enum pls_code code)
 }
 
 /*
- * Whether a record of that length begins there. Within the walked part the index knows; behind it,
- * where a crash left a hole or another program wrote, only a ref with a checksum is a reason to
- * look.
+ * Whether a record of that length begins there, *code: OK, NO_RECORD, DAMAGED, NO_MEMORY. As far as
+ * records were found the index knows; behind them, where a crash left a hole or another program
+ * wrote, and where the index is lost, only a ref with a checksum is a reason to look. False where
+ * it would have to wait.
  */
-static enum pls_code locate(const struct plsi_segment *segment, const struct pls_ref *ref,
-                            struct expected *expected)
+static bool locate(const struct plsi_segment *segment, const struct pls_ref *ref,
+                   enum plsi_wait wait, struct expected *expected, enum pls_code *code)
 {
+    struct plsi_found found;
     expected->n_crcs = 0;
     if (ref->crc32c != 0) {
         expected->crc32c[expected->n_crcs++] = ref->crc32c;
     }
-    uint64_t i;
-    if (plsi_index_find(segment->index, ref->offset, &i)) {
-        const struct plsi_entry *entry = plsi_index_at(segment->index, i);
-        if (i >= segment->index->n_walked) {
-            expected->crc32c[expected->n_crcs++] = entry->crc32c;
-        }
-        return entry->length == ref->length ? PLS_OK : PLS_NO_RECORD;
+    if (!plsi_index_find(segment->index, ref->offset, wait, &found, code)) {
+        return false;
     }
     uint64_t bytes = atomic_load(&segment->bytes);
-    bool beyond = ref->offset >= atomic_load(&segment->end);
     bool inside = ref->offset < bytes && bytes - ref->offset >= PLSI_PREFIX + (uint64_t)ref->length;
-    return beyond && inside && ref->crc32c != 0 ? PLS_OK : PLS_NO_RECORD;
+    if (*code == PLS_OK) {
+        expected->crc32c[expected->n_crcs++] = found.entry.crc32c;
+        *code = found.entry.length == ref->length ? PLS_OK : PLS_NO_RECORD;
+    } else if (*code == PLS_DAMAGED) {
+        *code = inside && ref->crc32c != 0 ? PLS_OK : PLS_DAMAGED;
+    } else if (*code == PLS_NO_RECORD) {
+        bool beyond = ref->offset >= atomic_load(&segment->end);
+        *code = beyond && inside && ref->crc32c != 0 ? PLS_OK : PLS_NO_RECORD;
+    }
+    return true;
 }
 
 /* Bytes are there: are they the record? */
@@ -76,7 +81,9 @@ bool plsi_segment_read(struct plsi_segment *segment, const struct pls_ref *ref, 
                        struct pls_view *view, enum pls_code *code)
 {
     struct expected expected;
-    *code = locate(segment, ref, &expected);
+    if (!locate(segment, ref, wait, &expected, code)) {
+        return false;
+    }
     if (*code != PLS_OK) {
         return true;
     }

@@ -15,12 +15,14 @@
  *   clean close left it, and no
  *   segment above it
  *   anything else                appends start in a new segment; nothing is ever cut
- *   a bad record                 the segment's walk ends there; what lies behind it is read by
- *                                refs with a checksum
+ *   a segment whose index is     taken as it is: nothing of it is read but the index's mark
+ *   marked complete for its size
+ *   any other segment            walked, its index made anew (reindex.c)
+ *   an index without its         the segment has vanished: logged, the index deleted
+ *   segment
  *   a payload_ name that is no   counted as usage, logged, left alone
  *   segment's
  */
-#include <endian.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,120 +31,33 @@
 #include "log.h"
 #include "store.h"
 
-#define WINDOW (64u << 10)
-
-/* -- walking a segment ------------------------------------------------------------------------- */
-
-struct walk {
-    struct plsi_segment *segment;
-    uint64_t bytes;     /* of the file */
-    uint64_t offset;    /* of the next record */
-    uint64_t empty_run; /* empty records, in a row, before it */
-    bool unreadable;    /* the disk, not the record, ended the walk */
-    uint64_t at;        /* what the window holds: `filled` bytes from here */
-    size_t filled;
-    uint8_t window[WINDOW];
-};
-
-/* The length prefix at the walk's offset; false where it cannot be read. */
-static bool prefix_at(struct walk *walk, uint32_t *length)
-{
-    if (walk->offset < walk->at || walk->offset + PLSI_PREFIX > walk->at + walk->filled) {
-        struct plsi_blob *blob = walk->segment->blob;
-        enum pls_code code;
-        walk->at = walk->offset;
-        blob->ops->read(blob, walk->at, walk->window, WINDOW, PLSI_MAY_WAIT, &walk->filled, &code);
-        if (code != PLS_OK || walk->filled < PLSI_PREFIX) {
-            walk->unreadable = true;
-            walk->filled = 0;
-            return false;
-        }
-    }
-    memcpy(length, walk->window + (walk->offset - walk->at), sizeof *length);
-    *length = le32toh(*length);
-    return true;
-}
-
-static bool is_record(const struct walk *walk, uint32_t length)
-{
-    return length <= PLS_PAYLOAD_LIMIT &&
-           walk->bytes - walk->offset >= PLSI_PREFIX + (uint64_t)length;
-}
-
-static enum pls_code walk_records(struct walk *walk)
-{
-    struct plsi_index *index = walk->segment->index;
-    uint32_t length;
-    while (walk->bytes - walk->offset >= PLSI_PREFIX && prefix_at(walk, &length) &&
-           is_record(walk, length)) {
-        if (plsi_index_reserve(index, 1) != PLS_OK) {
-            return PLS_NO_MEMORY;
-        }
-        plsi_index_add(index, &(struct plsi_entry){.offset = walk->offset, .length = length});
-        walk->offset += PLSI_PREFIX + (uint64_t)length;
-        walk->empty_run = length == 0 ? walk->empty_run + 1 : 0;
-    }
-    return PLS_OK;
-}
-
-static void log_walk(const pls_store *store, const struct walk *walk)
-{
-    if (walk->offset < walk->bytes) {
-        plsi_log(store->dir, PLS_LOG_WARNING, store->name, "bad_record",
-                 "segment %" PRIu32 " %s at byte %" PRIu64 " of %" PRIu64
-                 ": what lies behind it is read by refs with a checksum only",
-                 walk->segment->id, walk->unreadable ? "cannot be read" : "has no whole record",
-                 walk->offset, walk->bytes);
-    } else if (walk->empty_run > 0 && !store->state.clean) {
-        plsi_log(store->dir, PLS_LOG_WARNING, store->name, "zero_tail",
-                 "segment %" PRIu32 " ends in %" PRIu64 " zero words, kept as empty records",
-                 walk->segment->id, walk->empty_run);
-    }
-}
-
-static enum pls_code walk_segment(pls_store *store, struct plsi_segment *segment, uint64_t bytes,
-                                  struct pls_error *error)
-{
-    struct walk *walk = malloc(sizeof *walk);
-    if (walk == NULL) {
-        return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
-    }
-    *walk = (struct walk){.segment = segment, .bytes = bytes};
-    enum pls_code code = walk_records(walk);
-    if (code == PLS_OK) {
-        log_walk(store, walk);
-    }
-    atomic_store(&segment->bytes, bytes);
-    atomic_store(&segment->end, walk->offset);
-    segment->index->n_walked = plsi_index_count(segment->index);
-    free(walk);
-    return code == PLS_OK ? PLS_OK : plsi_fail(error, code, "out of memory");
-}
-
 /* -- the directory ----------------------------------------------------------------------------- */
+
+struct ids {
+    uint32_t *ids;
+    size_t n, room;
+};
 
 /* What the listing found. */
 struct found {
     pls_store *store;
-    uint32_t *ids;
-    size_t n, room;
-    bool outputs;
+    struct ids segments, outputs, indexes; /* ascending, once all are found */
     bool no_memory;
 };
 
-static bool note_id(struct found *found, uint32_t id)
+static bool note_id(struct found *found, struct ids *list, uint32_t id)
 {
-    if (found->n == found->room) {
-        size_t room = found->room * 2 + 16;
-        uint32_t *ids = realloc(found->ids, room * sizeof *ids);
+    if (list->n == list->room) {
+        size_t room = list->room * 2 + 16;
+        uint32_t *ids = realloc(list->ids, room * sizeof *ids);
         if (ids == NULL) {
             found->no_memory = true;
             return false;
         }
-        found->ids = ids;
-        found->room = room;
+        list->ids = ids;
+        list->room = room;
     }
-    found->ids[found->n++] = id;
+    list->ids[list->n++] = id;
     return true;
 }
 
@@ -153,10 +68,11 @@ static bool note_file(void *arg, const char *name, uint64_t size)
     (void)size;
     switch (plsi_file_kind(name, &id)) {
     case PLSI_FILE_SEGMENT:
-        return note_id(found, id);
+        return note_id(found, &found->segments, id);
     case PLSI_FILE_OUTPUT:
-        found->outputs = true;
-        break;
+        return note_id(found, &found->outputs, id);
+    case PLSI_FILE_INDEX:
+        return note_id(found, &found->indexes, id);
     case PLSI_FILE_PAYLOAD:
         plsi_log(found->store->dir, PLS_LOG_WARNING, found->store->name, "stray_file",
                  "%s is not the name of a segment; it is left alone", name);
@@ -167,48 +83,142 @@ static bool note_file(void *arg, const char *name, uint64_t size)
     return true;
 }
 
-static bool remove_output(void *arg, const char *name, uint64_t size)
-{
-    pls_store *store = arg;
-    uint32_t id;
-    (void)size;
-    if (plsi_file_kind(name, &id) == PLSI_FILE_OUTPUT) {
-        struct pls_error error;
-        if (store->backend->ops->remove(store->backend, name, &error) != PLS_OK) {
-            plsi_log(store->dir, PLS_LOG_WARNING, store->name, "recovered", "%s", error.text);
-        } else {
-            plsi_log(store->dir, PLS_LOG_INFO, store->name, "recovered",
-                     "deleted %s, which a compaction left unfinished", name);
-        }
-    }
-    return true;
-}
-
 static int by_id(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return (x > y) - (x < y);
 }
 
-/* `known`: there is a store.state, and so what looks like an unfinished output is one. */
-static enum pls_code list_files(struct found *found, bool known, struct pls_error *error)
+static void sort(struct ids *list)
+{
+    if (list->n > 0) {
+        qsort(list->ids, list->n, sizeof *list->ids, by_id);
+    }
+}
+
+static bool has(const struct ids *list, uint32_t id)
+{
+    return list->n > 0 && bsearch(&id, list->ids, list->n, sizeof id, by_id) != NULL;
+}
+
+static enum pls_code list_files(struct found *found, struct pls_error *error)
 {
     pls_store *store = found->store;
-    const struct plsi_backend_ops *ops = store->backend->ops;
-    enum pls_code code = ops->list(store->backend, note_file, found, error);
-    if (code == PLS_OK && found->no_memory) {
-        code = plsi_fail(error, PLS_NO_MEMORY, "out of memory");
+    enum pls_code code = store->backend->ops->list(store->backend, note_file, found, error);
+    sort(&found->segments);
+    sort(&found->outputs);
+    sort(&found->indexes);
+    return code == PLS_OK && found->no_memory ? plsi_fail(error, PLS_NO_MEMORY, "out of memory")
+                                              : code;
+}
+
+/* -- what is left over ------------------------------------------------------------------------- */
+
+static void remove_left_over(pls_store *store, const char *name, const char *why)
+{
+    struct pls_error error;
+    if (store->backend->ops->remove(store->backend, name, &error) != PLS_OK) {
+        plsi_log(store->dir, PLS_LOG_WARNING, store->name, "recovered", "%s", error.text);
+    } else if (why != NULL) {
+        plsi_log(store->dir, PLS_LOG_INFO, store->name, "recovered", "deleted %s, %s", name, why);
     }
-    if (code == PLS_OK && known) {
-        code = ops->remove(store->backend, PLSI_RELOCATIONS_TEMPORARY, error);
+}
+
+/* An index goes before the output it belongs to, so that it is not taken for a lost segment's. */
+static void remove_outputs(const struct found *found)
+{
+    for (size_t i = 0; i < found->outputs.n; i++) {
+        char name[PLSI_FILE_NAME];
+        uint32_t id = found->outputs.ids[i];
+        if (!has(&found->segments, id)) {
+            plsi_index_name(id, name);
+            remove_left_over(found->store, name, NULL);
+        }
+        plsi_output_name(id, name);
+        remove_left_over(found->store, name, "which a compaction left unfinished");
     }
-    if (code == PLS_OK && found->outputs && known) {
-        code = ops->list(store->backend, remove_output, store, error);
+}
+
+/* Whether the index of a segment that is not there was that of a whole one. */
+static bool was_complete(pls_store *store, const char *name, uint32_t id)
+{
+    struct plsi_index_mark mark = {0};
+    struct plsi_blob *file;
+    uint64_t size;
+    if (store->backend->ops->open(store->backend, name, &file, &size, NULL) == PLS_OK) {
+        plsi_index_read_mark(file, id, &mark, NULL);
+        file->ops->release(file);
     }
-    if (found->n > 0) {
-        qsort(found->ids, found->n, sizeof *found->ids, by_id);
+    return mark.complete;
+}
+
+static void remove_lost_indexes(const struct found *found)
+{
+    pls_store *store = found->store;
+    for (size_t i = 0; i < found->indexes.n; i++) {
+        char name[PLSI_FILE_NAME];
+        uint32_t id = found->indexes.ids[i];
+        if (has(&found->segments, id) || has(&found->outputs, id)) {
+            continue;
+        }
+        plsi_index_name(id, name);
+        if (was_complete(store, name, id)) {
+            plsi_log(store->dir, PLS_LOG_ERROR, store->name, "segment_missing",
+                     "segment %" PRIu32 " is gone, its index is still here: refs into it are lost",
+                     id);
+        }
+        remove_left_over(store, name, NULL);
+    }
+}
+
+/* Only beside a store.state: else what looks like one of these files may be somebody else's. */
+static enum pls_code remove_left_overs(const struct found *found, struct pls_error *error)
+{
+    pls_store *store = found->store;
+    enum pls_code code =
+        store->backend->ops->remove(store->backend, PLSI_RELOCATIONS_TEMPORARY, error);
+    if (code == PLS_OK) {
+        remove_outputs(found);
+    }
+    if (code == PLS_OK && !store->state.deleted) {
+        remove_lost_indexes(found);
     }
     return code;
+}
+
+/* -- the segments ------------------------------------------------------------------------------ */
+
+/* The index's file, as it is or new; NULL, logged, where none can be had. */
+static struct plsi_blob *open_index(pls_store *store, uint32_t id, bool *old)
+{
+    char name[PLSI_FILE_NAME];
+    struct plsi_blob *file;
+    uint64_t size;
+    plsi_index_name(id, name);
+    *old = store->backend->ops->open(store->backend, name, &file, &size, NULL) == PLS_OK;
+    return *old ? file : plsi_segment_index_file(store, id);
+}
+
+/* Takes the index as it is, where it was marked complete for this segment; else makes it. */
+static enum pls_code take_index(pls_store *store, struct plsi_segment *segment, uint64_t bytes,
+                                bool old, struct pls_error *error)
+{
+    struct plsi_index_mark mark = {0};
+    enum pls_code code =
+        old ? plsi_index_read_mark(segment->index->file, segment->id, &mark, error) : PLS_OK;
+    segment->was_suspect = mark.suspect;
+    if (code != PLS_OK) {
+        return code;
+    }
+    if (!mark.complete || mark.bytes != bytes || mark.end > bytes) {
+        return plsi_reindex(store, segment, bytes, old, error);
+    }
+    plsi_index_load(segment->index, &mark);
+    atomic_store(&segment->bytes, bytes);
+    atomic_store(&segment->end, mark.end);
+    segment->tail = bytes - mark.end;
+    atomic_store(&segment->finished, true);
+    return PLS_OK;
 }
 
 static enum pls_code load_segment(pls_store *store, uint32_t id, struct pls_error *error)
@@ -217,17 +227,19 @@ static enum pls_code load_segment(pls_store *store, uint32_t id, struct pls_erro
     plsi_segment_name(id, name);
     struct plsi_blob *blob;
     uint64_t bytes;
+    bool old;
     enum pls_code code = store->backend->ops->open(store->backend, name, &blob, &bytes, error);
     if (code != PLS_OK) {
         return code;
     }
-    struct plsi_segment *segment = plsi_segment_create(id, blob);
+    struct plsi_blob *index_file = open_index(store, id, &old);
+    struct plsi_segment *segment = plsi_segment_create(&store->dir->blocks, id, blob, index_file);
     if (segment == NULL) {
         return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
     }
     code = bytes > PLSI_SEGMENT_BYTES_LIMIT
                ? plsi_fail(error, PLS_BAD_FORMAT, "%s is impossibly large", name)
-               : walk_segment(store, segment, bytes, error);
+               : take_index(store, segment, bytes, old, error);
     if (code != PLS_OK) {
         plsi_segment_release(segment);
         return code;
@@ -239,12 +251,12 @@ static enum pls_code load_segment(pls_store *store, uint32_t id, struct pls_erro
 static enum pls_code load_segments(pls_store *store, const struct found *found,
                                    struct pls_error *error)
 {
-    enum pls_code code = plsi_table_reserve(&store->table, found->n);
+    enum pls_code code = plsi_table_reserve(&store->table, found->segments.n);
     if (code != PLS_OK) {
         return plsi_fail(error, code, "out of memory");
     }
-    for (size_t i = 0; i < found->n && code == PLS_OK; i++) {
-        code = load_segment(store, found->ids[i], error);
+    for (size_t i = 0; i < found->segments.n && code == PLS_OK; i++) {
+        code = load_segment(store, found->segments.ids[i], error);
     }
     return code;
 }
@@ -279,16 +291,19 @@ static enum pls_code take_relocations(pls_store *store, bool known, struct pls_e
 
 /* -- a deleted name ---------------------------------------------------------------------------- */
 
-static enum pls_code finish_deletion(pls_store *store, const struct found *found,
-                                     struct pls_error *error)
+static enum pls_code finish_deletion(pls_store *store, struct found *found, struct pls_error *error)
 {
     const struct plsi_backend_ops *ops = store->backend->ops;
     enum pls_code code = ops->remove(store->backend, PLSI_RELOCATIONS_FILE, error);
-    for (size_t i = 0; i < found->n && code == PLS_OK; i++) {
+    for (size_t i = 0; i < found->indexes.n && code == PLS_OK; i++) {
         char name[PLSI_FILE_NAME];
-        plsi_segment_name(found->ids[i], name);
+        plsi_index_name(found->indexes.ids[i], name);
         code = ops->remove(store->backend, name, error);
     }
+    for (size_t i = 0; i < found->segments.n && code == PLS_OK; i++) {
+        code = plsi_remove_segment(store, found->segments.ids[i], error);
+    }
+    found->segments.n = 0;
     return code == PLS_OK ? ops->sync_names(store->backend, error) : code;
 }
 
@@ -311,11 +326,16 @@ static enum pls_code revive(pls_store *store, struct pls_error *error)
 
 /* -- settling ---------------------------------------------------------------------------------- */
 
+static uint32_t last_id(const struct found *found)
+{
+    return found->segments.ids[found->segments.n - 1];
+}
+
 static void settle_next_id(pls_store *store, const struct found *found)
 {
     uint64_t next = store->state.next_id;
-    if (found->n > 0 && found->ids[found->n - 1] >= next) {
-        next = (uint64_t)found->ids[found->n - 1] + 1;
+    if (found->segments.n > 0 && last_id(found) >= next) {
+        next = (uint64_t)last_id(found) + 1;
     }
     if (store->state.sealed && store->state.seal.compaction_id >= next) {
         next = (uint64_t)store->state.seal.compaction_id + 1;
@@ -326,15 +346,26 @@ static void settle_next_id(pls_store *store, const struct found *found)
 /* After a clean close the segment with the highest id goes on, if nobody has touched it since. */
 static void settle_active(pls_store *store, const struct found *found)
 {
-    if (!store->state.clean || found->n == 0 || found->ids[found->n - 1] != store->state.clean_id) {
+    if (!store->state.clean || found->segments.n == 0 || last_id(found) != store->state.clean_id) {
         return;
     }
     struct plsi_segment *last = plsi_table_find(&store->table, store->state.clean_id);
     if (atomic_load(&last->bytes) == store->state.clean_bytes &&
-        atomic_load(&last->end) == store->state.clean_bytes) {
+        atomic_load(&last->end) == store->state.clean_bytes && !last->was_suspect) {
         store->resume = last;
     } else {
         plsi_segment_release(last);
+    }
+}
+
+/* What was walked is marked complete by and by; the resumed segment goes on growing. */
+static void finish_segments(pls_store *store)
+{
+    for (size_t i = 0; i < store->table.n; i++) {
+        struct plsi_segment *segment = store->table.segments[i];
+        if (!atomic_load(&segment->finished) && segment != store->resume) {
+            plsi_finish_submit(store, segment);
+        }
     }
 }
 
@@ -342,7 +373,7 @@ static enum pls_code settle(pls_store *store, bool known, bool create, struct fo
                             struct pls_error *error)
 {
     enum pls_code code = PLS_OK;
-    if (!known && found->n == 0 && !create) {
+    if (!known && found->segments.n == 0 && !create) {
         return plsi_fail(error, PLS_NO_STORE, "%s", pls_strerror(PLS_NO_STORE));
     }
     if (!known) {
@@ -352,7 +383,6 @@ static enum pls_code settle(pls_store *store, bool known, bool create, struct fo
         }
     } else if (store->state.deleted) {
         code = finish_deletion(store, found, error);
-        found->n = 0;
         if (code == PLS_OK && !create) {
             return plsi_fail(error, PLS_NO_STORE, "%s", pls_strerror(PLS_NO_STORE));
         }
@@ -367,8 +397,9 @@ static enum pls_code settle(pls_store *store, bool known, bool create, struct fo
     atomic_store(&store->epoch, store->state.epoch);
     settle_next_id(store, found);
     settle_active(store, found);
+    finish_segments(store);
     /* A store has a segment from its beginning on. */
-    return found->n == 0 ? plsi_next_segment(store, error) : PLS_OK;
+    return found->segments.n == 0 ? plsi_next_segment(store, error) : PLS_OK;
 }
 
 enum pls_code plsi_recover(pls_store *store, bool create, struct pls_error *error)
@@ -380,11 +411,16 @@ enum pls_code plsi_recover(pls_store *store, bool create, struct pls_error *erro
         code = take_relocations(store, known, error);
     }
     if (code == PLS_OK) {
-        code = list_files(&found, known, error);
+        code = list_files(&found, error);
+    }
+    if (code == PLS_OK && known) {
+        code = remove_left_overs(&found, error);
     }
     if (code == PLS_OK) {
         code = settle(store, known, create, &found, error);
     }
-    free(found.ids);
+    free(found.segments.ids);
+    free(found.outputs.ids);
+    free(found.indexes.ids);
     return code;
 }

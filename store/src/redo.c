@@ -60,9 +60,7 @@ static enum pls_code publish_output(pls_store *store, const struct plsi_table_se
 static enum pls_code remove_source(pls_store *store, const struct plsi_table_segment *source,
                                    struct pls_error *error)
 {
-    char name[PLSI_FILE_NAME];
-    plsi_segment_name(source->id, name);
-    return store->backend->ops->remove(store->backend, name, error);
+    return plsi_remove_segment(store, source->id, error);
 }
 
 static enum pls_code

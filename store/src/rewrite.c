@@ -2,11 +2,12 @@
  * Compaction, second part: the live records are rewritten in file order, into outputs under
  * temporary names.
  *
- * Neighbouring live records are read together into one buffer, checked there (check.c), and written
- * together; a record larger than the buffer goes through it in pieces.
+ * Live records that lie close together are read at once into one buffer, checked there (check.c),
+ * moved together, and written at once; a record larger than the buffer goes through it in pieces.
  */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "check.h"
 #include "clock.h"
@@ -55,9 +56,21 @@ static enum pls_code add_output(struct pls_compact *compact, struct plsi_segment
         compact->outputs = outputs;
         compact->room_outputs = room;
     }
-    compact->outputs[compact->n_outputs++] = (struct plsi_output){
-        .id = segment->id, .segment = segment, .index = plsi_index_hold(segment->index)};
+    struct plsi_output *output = &compact->outputs[compact->n_outputs++];
+    *output = (struct plsi_output){.id = segment->id, .segment = segment};
+    plsi_cursor_init(&output->cursor, segment->index);
     return PLS_OK;
+}
+
+/* In this order: the index of a segment that is not there would be taken for the trace of a lost
+ * one. */
+static void remove_output(pls_store *store, uint32_t id)
+{
+    char name[PLSI_FILE_NAME];
+    plsi_index_name(id, name);
+    store->backend->ops->remove(store->backend, name, NULL);
+    plsi_output_name(id, name);
+    store->backend->ops->remove(store->backend, name, NULL);
 }
 
 static enum pls_code start_output(struct plsi_rewrite *rw)
@@ -76,11 +89,12 @@ static enum pls_code start_output(struct plsi_rewrite *rw)
     if (code != PLS_OK) {
         return code;
     }
-    struct plsi_segment *segment = plsi_segment_create(id, blob);
+    struct plsi_segment *segment = plsi_segment_create(&rw->store->dir->blocks, id, blob,
+                                                       plsi_segment_index_file(rw->store, id));
     code = segment != NULL ? add_output(rw->compact, segment) : PLS_NO_MEMORY;
     if (code != PLS_OK) {
         plsi_segment_release(segment);
-        ops->remove(rw->store->backend, name, NULL);
+        remove_output(rw->store, id);
         return plsi_fail(rw->error, code, "out of memory");
     }
     return PLS_OK;
@@ -124,25 +138,26 @@ static enum pls_code write_bytes(struct plsi_rewrite *rw, struct plsi_segment *s
 }
 
 static enum pls_code add_entry(struct plsi_rewrite *rw, struct plsi_segment *segment,
-                               uint64_t offset, uint32_t length, uint32_t crc32c)
+                               uint64_t offset, const struct plsi_entry *entry)
 {
+    struct plsi_entry added = {.offset = offset, .length = entry->length, .crc32c = entry->crc32c};
     if (plsi_index_reserve(segment->index, 1) != PLS_OK) {
         return plsi_fail(rw->error, PLS_NO_MEMORY, "out of memory");
     }
-    plsi_index_add(segment->index,
-                   &(struct plsi_entry){.offset = offset, .length = length, .crc32c = crc32c});
+    plsi_index_add(segment->index, &added);
+    plsi_index_write_behind(segment->index); /* where it fails, the entries stay in memory */
     return PLS_OK;
 }
 
-/* -- a run of neighbouring records, together no larger than the buffer ---------------------------
- */
+/* -- a span of records ------------------------------------------------------------------------- */
 
 /* Ends the rewriting, or, where damage is reported and lived with, lets the victim stay and the
  * rest be checked. */
-static enum pls_code damaged(void *arg, uint64_t i)
+static enum pls_code damaged(void *arg, const struct plsi_record *record)
 {
     struct plsi_rewrite *rw = arg;
-    struct pls_ref ref = plsi_check_ref(&rw->check, i);
+    struct pls_ref ref = plsi_check_ref(&rw->check, record);
+    uint64_t i = record->i;
     bool by_name = rw->victim->given == NULL || (rw->victim->given[i / 64] >> (i % 64) & 1) != 0;
     if (!by_name) {
         plsi_given_name(rw->compact, &ref);
@@ -152,34 +167,40 @@ static enum pls_code damaged(void *arg, uint64_t i)
     return plsi_compact_unreadable(rw->compact, &ref, PLS_LIVE_DAMAGED, rw->error);
 }
 
-/* The checksum of a record that has been checked: computed once more only where the index had none.
- */
-static uint32_t checked_crc(const struct plsi_rewrite *rw, uint64_t i, size_t at)
+/* Moves what the span's records are to the buffer's beginning, end to end. */
+static void pack_span(const struct plsi_check *check)
 {
-    return i < rw->victim->index->n_walked ? plsi_check_crc(&rw->check, i, at)
-                                           : plsi_index_at(rw->victim->index, i)->crc32c;
+    uint64_t start = check->records[0].entry.offset;
+    size_t packed = 0;
+    for (size_t k = 0; k < check->n; k++) {
+        size_t at = (size_t)(check->records[k].entry.offset - start);
+        size_t length = (size_t)plsi_record_bytes(&check->records[k]);
+        if (at != packed) {
+            memmove(check->buffer + packed, check->buffer + at, length);
+        }
+        packed += length;
+    }
 }
 
-/* Writes the records first..last-1 that lie in the buffer, as few writes as rotation allows. */
-static enum pls_code write_run(struct plsi_rewrite *rw, uint64_t first, uint64_t last)
+/* Writes the span's records, as few writes as rotation allows. */
+static enum pls_code write_span(struct plsi_rewrite *rw)
 {
+    const struct plsi_check *check = &rw->check;
     uint64_t limit = rw->store->dir->options.segment_max_bytes;
     size_t written = 0;
-    uint64_t i = first;
-    while (i < last) {
+    pack_span(check);
+    for (size_t k = 0; k < check->n;) {
         struct plsi_segment *segment;
         enum pls_code code = output_for_record(rw, &segment);
         uint64_t end = code == PLS_OK ? atomic_load(&segment->end) : 0;
         size_t length = 0;
-        while (code == PLS_OK && i < last && end + length <= limit) {
-            uint32_t payload = plsi_index_at(rw->victim->index, i)->length;
-            uint32_t crc = checked_crc(rw, i, written + length);
-            code = add_entry(rw, segment, end + length, payload, crc);
-            length += PLSI_PREFIX + (size_t)payload;
-            i++;
+        while (code == PLS_OK && k < check->n && end + length <= limit) {
+            const struct plsi_record *record = &check->records[k++];
+            code = add_entry(rw, segment, end + length, &record->entry);
+            length += (size_t)plsi_record_bytes(record);
         }
         if (code == PLS_OK) {
-            code = write_bytes(rw, segment, rw->check.buffer + written, length);
+            code = write_bytes(rw, segment, check->buffer + written, length);
         }
         if (code != PLS_OK) {
             return code;
@@ -189,23 +210,22 @@ static enum pls_code write_run(struct plsi_rewrite *rw, uint64_t first, uint64_t
     return PLS_OK;
 }
 
-static enum pls_code rewrite_run(struct plsi_rewrite *rw, uint64_t first, uint64_t last,
-                                 size_t length)
+static enum pls_code rewrite_span(struct plsi_rewrite *rw)
 {
     bool whole;
-    enum pls_code code = plsi_check_run(&rw->check, first, last, length, damaged, rw, &whole);
+    enum pls_code code = plsi_check_span(&rw->check, damaged, rw, &whole);
     if (code == PLS_OK && !whole && !rw->check_only) {
         return plsi_fail(rw->error, PLS_IO, "segment %" PRIu32 " reads now so and now so",
                          rw->victim->id);
     }
-    return code != PLS_OK || rw->check_only ? code : write_run(rw, first, last);
+    return code != PLS_OK || rw->check_only ? code : write_span(rw);
 }
 
 /* -- one record larger than the buffer --------------------------------------------------------- */
 
-static enum pls_code rewrite_large(struct plsi_rewrite *rw, uint64_t i, size_t length)
+static enum pls_code rewrite_large(struct plsi_rewrite *rw)
 {
-    struct plsi_pieces pieces = {.i = i, .length = length};
+    struct plsi_pieces pieces = {.record = rw->check.records[0]};
     struct plsi_segment *segment = NULL;
     enum pls_code code = rw->check_only ? PLS_OK : output_for_record(rw, &segment);
     uint64_t new_offset = segment != NULL ? atomic_load(&segment->end) : 0;
@@ -213,12 +233,12 @@ static enum pls_code rewrite_large(struct plsi_rewrite *rw, uint64_t i, size_t l
     while (code == PLS_OK && (part = plsi_check_piece(&rw->check, &pieces)) > 0) {
         code = segment != NULL ? write_bytes(rw, segment, rw->check.buffer, part) : PLS_OK;
     }
-    if (code == PLS_OK && !plsi_check_pieces_intact(&rw->check, &pieces)) {
-        return damaged(rw, i); /* what was written of it the victim's checkpoint takes away */
+    if (code == PLS_OK && !plsi_check_pieces_intact(&pieces)) {
+        /* What was written of it the victim's checkpoint takes away. */
+        return damaged(rw, &pieces.record);
     }
     return code == PLS_OK && segment != NULL
-               ? add_entry(rw, segment, new_offset, plsi_index_at(rw->victim->index, i)->length,
-                           pieces.crc)
+               ? add_entry(rw, segment, new_offset, &pieces.record.entry)
                : code;
 }
 
@@ -243,37 +263,61 @@ static void report(struct plsi_rewrite *rw, uint64_t records, uint64_t bytes)
     }
 }
 
-/* From live record `first` on, the end of the neighbours that are live too and fit into the buffer
- * with it. */
-static uint64_t run_from(const struct plsi_victim *victim, uint64_t first, size_t *length)
+/* The live records from number *i on that can be read together; *i comes behind them. */
+static enum pls_code gather_span(struct plsi_rewrite *rw, uint64_t *i)
 {
-    uint64_t i = first;
-    *length = 0;
-    do {
-        size_t record = PLSI_PREFIX + (size_t)plsi_index_at(victim->index, i)->length;
-        if (i > first && *length + record > PLSI_CHECK_BYTES) {
-            break;
+    enum pls_code code = PLS_OK;
+    bool added = true;
+    plsi_span_begin(&rw->check);
+    while (code == PLS_OK && added && *i < rw->victim->n_records) {
+        code = plsi_span_add(&rw->check, *i, &added);
+        if (added) {
+            *i = plsi_victim_next(rw->victim, *i + 1);
         }
-        *length += record;
-        i++;
-    } while (i < victim->n_records && plsi_victim_next(victim, i) == i);
-    return i;
+    }
+    return code;
+}
+
+/* Nobody knows any more where the victim's records lie: as with any damage, it stays, or nothing
+ * happens. */
+static enum pls_code index_lost(struct plsi_rewrite *rw, enum pls_code code)
+{
+    if (code != PLS_DAMAGED) {
+        return plsi_fail(rw->error, code, "%s", pls_strerror(code));
+    }
+    if (!rw->compact->options.keep_damaged) {
+        return plsi_fail(rw->error, PLS_LIVE_DAMAGED,
+                         "segment %" PRIu32 ": its index and its prefixes are both damaged",
+                         rw->victim->id);
+    }
+    rw->victim->keep = true;
+    return PLS_OK;
+}
+
+static uint64_t live_bytes_of(const struct plsi_check *check)
+{
+    uint64_t bytes = 0;
+    for (size_t k = 0; k < check->n; k++) {
+        bytes += plsi_record_bytes(&check->records[k]);
+    }
+    return bytes;
 }
 
 static enum pls_code rewrite_records(struct plsi_rewrite *rw)
 {
     enum pls_code code = PLS_OK;
-    uint64_t last, i = plsi_victim_next(rw->victim, 0);
+    uint64_t i = plsi_victim_next(rw->victim, 0);
     while (code == PLS_OK && i < rw->victim->n_records) {
-        size_t length;
-        last = run_from(rw->victim, i, &length);
         code = plsi_rewrite_interrupted(rw);
-        if (code == PLS_OK) {
-            code = length > PLSI_CHECK_BYTES ? rewrite_large(rw, i, length)
-                                             : rewrite_run(rw, i, last, length);
-            report(rw, last - i, length);
+        enum pls_code found = code == PLS_OK ? gather_span(rw, &i) : PLS_OK;
+        if (found != PLS_OK) {
+            return index_lost(rw, found);
         }
-        i = plsi_victim_next(rw->victim, last);
+        if (code == PLS_OK) {
+            uint64_t n = rw->check.n, bytes = live_bytes_of(&rw->check);
+            code = rw->check.length > PLSI_CHECK_BYTES ? rewrite_large(rw) : rewrite_span(rw);
+            report(rw, n, bytes);
+        }
     }
     return code;
 }
@@ -281,11 +325,9 @@ static enum pls_code rewrite_records(struct plsi_rewrite *rw)
 void plsi_rewrite_drop_output(struct plsi_rewrite *rw)
 {
     struct plsi_output *output = &rw->compact->outputs[--rw->compact->n_outputs];
-    char name[PLSI_FILE_NAME];
-    plsi_output_name(output->id, name);
-    rw->store->backend->ops->remove(rw->store->backend, name, NULL);
+    remove_output(rw->store, output->id);
+    plsi_cursor_fini(&output->cursor);
     plsi_segment_release(output->segment);
-    plsi_index_release(output->index);
 }
 
 static enum pls_code go_back(struct plsi_rewrite *rw, const struct checkpoint *checkpoint)
@@ -298,10 +340,12 @@ static enum pls_code go_back(struct plsi_rewrite *rw, const struct checkpoint *c
         return PLS_OK;
     }
     struct plsi_blob *blob = last->segment->blob;
-    plsi_index_cut(last->index, checkpoint->entries);
-    atomic_store(&last->segment->end, checkpoint->end);
-    atomic_store(&last->segment->bytes, checkpoint->end);
-    enum pls_code code = blob->ops->truncate(blob, checkpoint->end);
+    enum pls_code code = plsi_index_cut(last->segment->index, checkpoint->entries);
+    if (code == PLS_OK) {
+        atomic_store(&last->segment->end, checkpoint->end);
+        atomic_store(&last->segment->bytes, checkpoint->end);
+        code = blob->ops->truncate(blob, checkpoint->end);
+    }
     return code == PLS_OK ? PLS_OK
                           : plsi_fail(rw->error, code, "cutting output %" PRIu32, last->id);
 }
@@ -312,11 +356,10 @@ enum pls_code plsi_rewrite_victim(struct plsi_rewrite *rw, struct plsi_victim *v
     struct checkpoint checkpoint = {.n_outputs = rw->compact->n_outputs};
     if (last != NULL) {
         checkpoint.end = atomic_load(&last->segment->end);
-        checkpoint.entries = plsi_index_count(last->index);
+        checkpoint.entries = plsi_index_count(last->segment->index);
     }
     rw->victim = victim;
-    rw->check.segment = victim->segment;
-    rw->check.claimed = victim->claimed;
+    plsi_check_segment(&rw->check, victim->segment);
     rw->check_only = rw->compact->options.dry_run;
     enum pls_code code = rewrite_records(rw);
     if (code == PLS_OK && victim->keep) {

@@ -26,13 +26,24 @@ enum pls_code plsi_segment_start(pls_store *store, uint32_t id, struct plsi_segm
     if (code != PLS_OK) {
         return code;
     }
-    *segment = plsi_segment_create(id, blob);
+    *segment =
+        plsi_segment_create(&store->dir->blocks, id, blob, plsi_segment_index_file(store, id));
     if (*segment == NULL) {
-        ops->remove(store->backend, name, NULL);
+        plsi_remove_segment(store, id, NULL);
         return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
     }
     plsi_table_add(&store->table, plsi_segment_hold(*segment));
     return PLS_OK;
+}
+
+enum pls_code plsi_remove_segment(pls_store *store, uint32_t id, struct pls_error *error)
+{
+    const struct plsi_backend_ops *ops = store->backend->ops;
+    char name[PLSI_FILE_NAME];
+    plsi_index_name(id, name);
+    enum pls_code code = ops->remove(store->backend, name, error);
+    plsi_segment_name(id, name);
+    return code == PLS_OK ? ops->remove(store->backend, name, error) : code;
 }
 
 void plsi_set_active(pls_store *store, struct plsi_segment *segment)
@@ -41,6 +52,9 @@ void plsi_set_active(pls_store *store, struct plsi_segment *segment)
     struct plsi_segment *before = store->active;
     store->active = segment;
     pthread_mutex_unlock(&store->queue_lock);
+    if (before != NULL) {
+        plsi_finish_submit(store, before);
+    }
     plsi_segment_release(before);
 }
 
@@ -84,7 +98,8 @@ static enum pls_code give_segment(pls_store *store, struct pls_error *error)
     }
     struct plsi_segment *resume = store->resume;
     store->resume = NULL;
-    if (plsi_segment_usable(store, resume)) {
+    if (plsi_segment_usable(store, resume) && plsi_index_resume(resume->index) == PLS_OK) {
+        atomic_store(&resume->finished, false);
         plsi_set_active(store, resume);
         return PLS_OK;
     }

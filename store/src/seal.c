@@ -41,10 +41,8 @@ static void wait_for_batch(pls_store *store, uint32_t sealed_id)
 /* Takes back a segment that nobody has been told of. */
 static void forget_segment(pls_store *store, struct plsi_segment *segment)
 {
-    char name[PLSI_FILE_NAME];
-    plsi_segment_name(segment->id, name);
     plsi_table_remove(&store->table, segment->id);
-    store->backend->ops->remove(store->backend, name, NULL);
+    plsi_remove_segment(store, segment->id, NULL);
     plsi_segment_release(segment);
 }
 

@@ -6,26 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct plsi_segment *plsi_segment_create(uint32_t id, struct plsi_blob *blob)
+struct plsi_segment *plsi_segment_create(struct plsi_blocks *blocks, uint32_t id,
+                                         struct plsi_blob *blob, struct plsi_blob *index_file)
 {
     struct plsi_segment *segment = calloc(1, sizeof *segment);
-    if (segment == NULL) {
-        goto release;
-    }
-    segment->index = plsi_index_create();
-    if (segment->index == NULL) {
-        goto free;
+    struct plsi_index *index = plsi_index_create(blocks, id, blob, index_file);
+    if (segment == NULL || index == NULL) {
+        plsi_index_destroy(index);
+        free(segment);
+        blob->ops->release(blob);
+        return NULL;
     }
     atomic_init(&segment->references, 1);
     segment->id = id;
     segment->blob = blob;
+    segment->index = index;
     return segment;
-
-free:
-    free(segment);
-release:
-    blob->ops->release(blob);
-    return NULL;
 }
 
 struct plsi_segment *plsi_segment_hold(struct plsi_segment *segment)
@@ -40,8 +36,8 @@ void plsi_segment_release(struct plsi_segment *segment)
         atomic_fetch_sub_explicit(&segment->references, 1, memory_order_acq_rel) != 1) {
         return;
     }
+    plsi_index_destroy(segment->index);
     segment->blob->ops->release(segment->blob);
-    plsi_index_release(segment->index);
     free(segment);
 }
 
@@ -54,11 +50,31 @@ enum pls_code plsi_segment_sync(struct plsi_segment *segment)
     atomic_store(&segment->unsynced, false);
     enum pls_code code = segment->blob->ops->sync(segment->blob);
     if (code != PLS_OK) {
-        atomic_store(&segment->suspect, true);
+        plsi_segment_suspect(segment);
         return PLS_IO;
     }
     /* Another thread's failure may have been what this call did not get to see. */
     return atomic_load(&segment->suspect) ? PLS_IO : PLS_OK;
+}
+
+void plsi_segment_suspect(struct plsi_segment *segment)
+{
+    atomic_store(&segment->suspect, true);
+    plsi_index_mark_suspect(segment->index);
+}
+
+enum pls_code plsi_segment_finish(struct plsi_segment *segment, bool synced)
+{
+    bool suspect = segment->was_suspect || atomic_load(&segment->suspect);
+    if (suspect || atomic_load(&segment->finished)) {
+        return PLS_OK;
+    }
+    enum pls_code code = synced ? PLS_OK : plsi_segment_sync(segment);
+    if (code == PLS_OK) {
+        code = plsi_index_finish(segment->index, atomic_load(&segment->bytes));
+    }
+    atomic_store(&segment->finished, code == PLS_OK);
+    return code;
 }
 
 void plsi_segment_name(uint32_t id, char name[PLSI_FILE_NAME])
@@ -69,6 +85,11 @@ void plsi_segment_name(uint32_t id, char name[PLSI_FILE_NAME])
 void plsi_output_name(uint32_t id, char name[PLSI_FILE_NAME])
 {
     snprintf(name, PLSI_FILE_NAME, "compact_%04" PRIu32 ".tmp", id);
+}
+
+void plsi_index_name(uint32_t id, char name[PLSI_FILE_NAME])
+{
+    snprintf(name, PLSI_FILE_NAME, "index_%04" PRIu32 ".idx", id);
 }
 
 /* The number that stands where the id belongs; whether it is written as we write it, the caller
@@ -89,17 +110,24 @@ static bool id_in(const char *name, uint32_t *id)
 
 enum plsi_file_kind plsi_file_kind(const char *name, uint32_t *id)
 {
-    char expected[PLSI_FILE_NAME];
-    if (strncmp(name, "payload_", 8) == 0) {
-        if (!id_in(name, id)) {
-            return PLSI_FILE_PAYLOAD;
+    static const struct {
+        const char *begins;
+        void (*spell)(uint32_t id, char name[PLSI_FILE_NAME]);
+        enum plsi_file_kind kind, otherwise;
+    } kinds[] = {
+        {"payload_", plsi_segment_name, PLSI_FILE_SEGMENT, PLSI_FILE_PAYLOAD},
+        {"compact_", plsi_output_name, PLSI_FILE_OUTPUT, PLSI_FILE_OTHER},
+        {"index_", plsi_index_name, PLSI_FILE_INDEX, PLSI_FILE_OTHER},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strncmp(name, kinds[i].begins, strlen(kinds[i].begins)) == 0) {
+            char expected[PLSI_FILE_NAME];
+            if (!id_in(name, id)) {
+                return kinds[i].otherwise;
+            }
+            kinds[i].spell(*id, expected);
+            return strcmp(name, expected) == 0 ? kinds[i].kind : kinds[i].otherwise;
         }
-        plsi_segment_name(*id, expected);
-        return strcmp(name, expected) == 0 ? PLSI_FILE_SEGMENT : PLSI_FILE_PAYLOAD;
-    }
-    if (strncmp(name, "compact_", 8) == 0 && id_in(name, id)) {
-        plsi_output_name(*id, expected);
-        return strcmp(name, expected) == 0 ? PLSI_FILE_OUTPUT : PLSI_FILE_OTHER;
     }
     return PLSI_FILE_OTHER;
 }

@@ -3,8 +3,9 @@
  *
  *   state     takes appends   moved there by
  *   active    yes             rotate.c, seal.c, recover.c (after a clean close)
- *   sealed    no              the next segment becoming active
- *   suspect   no              sync.c: a sync failed; append.c: a write could not be undone
+ *   sealed    no              the next segment becoming active; its index is finished (finish.c)
+ *   suspect   no              plsi_segment_suspect: a sync failed (sync.c), or a write could not be
+ *                             undone (append.c)
  *   removed   no              commit.c, delete.c; its file stays open while somebody holds it
  *
  * Reference-counted: the table holds one, each running read, append and sync another.
@@ -31,7 +32,7 @@ struct plsi_segment {
     uint32_t id;
     struct plsi_blob *blob;
     struct plsi_index *index;
-    /* Bytes up to the end of the last whole record: what the walk found, and what was appended
+    /* Bytes up to the end of the last whole record: what was found at open, and what was appended
      * since. */
     atomic_uint_fast64_t end;
     /* Bytes of the file; greater than `end` where a crash left something behind the last good
@@ -39,27 +40,42 @@ struct plsi_segment {
     atomic_uint_fast64_t bytes;
     atomic_bool unsynced; /* written to since the last sync */
     atomic_bool suspect;
+    uint64_t tail;        /* bytes behind the last good record that were found at open */
+    bool was_suspect;     /* before this start: to be rewritten whatever its garbage share */
+    atomic_bool finished; /* synced, its index marked complete */
+    struct plsi_segment *next_to_finish; /* guarded by the store's queue_lock */
 };
 
-/* Takes the blob, on failure too. NULL where memory has run out. */
-struct plsi_segment *plsi_segment_create(uint32_t id, struct plsi_blob *blob);
+/* Takes the blob and the index's file (NULL: none could be made), on failure too. NULL where memory
+ * has run out. */
+struct plsi_segment *plsi_segment_create(struct plsi_blocks *blocks, uint32_t id,
+                                         struct plsi_blob *blob, struct plsi_blob *index_file);
 struct plsi_segment *plsi_segment_hold(struct plsi_segment *segment);
 /* Takes NULL. */
 void plsi_segment_release(struct plsi_segment *segment);
 
 /* Syncs. IO at once where it is suspect, or another sync failed: what is lost stays lost. */
 enum pls_code plsi_segment_sync(struct plsi_segment *segment);
+/* Takes no more appends; noted on the device, as far as it can be. */
+void plsi_segment_suspect(struct plsi_segment *segment);
+/* Syncs, where the caller has not, writes the index out, syncs and marks it. What it returns is for
+ * the log: the next open walks a segment that is not marked. One at a time, once nothing is added
+ * any more. */
+enum pls_code plsi_segment_finish(struct plsi_segment *segment, bool synced);
 
 /* "payload_0007.dat", "payload_12345.dat" */
 void plsi_segment_name(uint32_t id, char name[PLSI_FILE_NAME]);
 /* "compact_0007.tmp": an output before it is published. */
 void plsi_output_name(uint32_t id, char name[PLSI_FILE_NAME]);
+/* "index_0007.idx" */
+void plsi_index_name(uint32_t id, char name[PLSI_FILE_NAME]);
 
 enum plsi_file_kind {
     PLSI_FILE_OTHER,   /* not ours to touch */
     PLSI_FILE_PAYLOAD, /* begins with payload_, and is no segment: counts as usage */
     PLSI_FILE_SEGMENT, /* exactly what plsi_segment_name writes */
-    PLSI_FILE_OUTPUT   /* exactly what plsi_output_name writes */
+    PLSI_FILE_OUTPUT,  /* exactly what plsi_output_name writes */
+    PLSI_FILE_INDEX    /* exactly what plsi_index_name writes */
 };
 enum plsi_file_kind plsi_file_kind(const char *name, uint32_t *id);
 

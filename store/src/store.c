@@ -75,6 +75,7 @@ static pls_store *store_create(pls_dir *dir, const char *name)
     atomic_init(&store->status, PLSI_OPEN);
     store->rotate_job.run = plsi_rotate_job;
     store->sync_job.run = plsi_sync_job;
+    store->finish_job.run = plsi_finish_job;
     plsi_table_init(&store->table);
     pthread_mutex_init(&store->admin, NULL);
     pthread_mutex_init(&store->queue_lock, NULL);
@@ -241,6 +242,7 @@ static enum pls_code make_store(pls_dir *dir, const char *name, pls_store **stor
     atomic_fetch_add(&made->references, 1);
     code = plsi_dir_add(dir, made);
     if (code != PLS_OK) {
+        plsi_store_quiesce(made);
         store_destroy(made);
         return plsi_fail(error, code, "out of memory");
     }
@@ -281,7 +283,7 @@ enum pls_code pls_store_open(pls_dir *dir, const char *name, uint64_t epoch, pls
 void plsi_store_quiesce(pls_store *store)
 {
     pthread_mutex_lock(&store->queue_lock);
-    while (store->writing || store->syncing) {
+    while (store->writing || store->syncing || store->finishing) {
         pthread_cond_wait(&store->idle, &store->queue_lock);
     }
     pthread_mutex_unlock(&store->queue_lock);
@@ -292,10 +294,12 @@ static enum pls_code sync_all(pls_store *store, struct pls_error *error)
     enum pls_code first = PLS_OK;
     for (size_t i = 0; i < store->table.n; i++) {
         struct plsi_segment *segment = store->table.segments[i];
-        bool suspect = atomic_load(&segment->suspect);
-        if (suspect || (atomic_load(&segment->unsynced) && plsi_segment_sync(segment) != PLS_OK)) {
+        bool synced = !atomic_load(&segment->unsynced);
+        if (atomic_load(&segment->suspect) || (!synced && plsi_segment_sync(segment) != PLS_OK)) {
             first = plsi_fail(error, PLS_IO, "store %s: segment %u could not be synced",
                               store->name, segment->id);
+        } else {
+            plsi_store_finish(store, segment, true);
         }
     }
     return first;

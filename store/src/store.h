@@ -8,8 +8,8 @@
  *   closed    CLOSED       dir.c
  *
  * An append goes through append.c (queue, gathered write), where needed rotate.c (a new segment),
- * and sync.c (the shared sync). There is one writer at a time: the thread that found `writing`
- * unset and set it.
+ * and sync.c (the shared sync); finish.c closes the books of a segment that takes no more of them.
+ * There is one writer at a time: the thread that found `writing` unset and set it.
  */
 #ifndef PLSI_STORE_H
 #define PLSI_STORE_H
@@ -76,9 +76,12 @@ struct pls_store {
     struct plsi_segment *active; /* held; NULL: the next append needs one */
     struct plsi_appends to_sync; /* written, waiting for their sync */
     bool syncing;
+    struct plsi_segment *first_to_finish, *last_to_finish; /* held */
+    bool finishing;
     struct plsi_batch batch;
     struct pls_job rotate_job;
     struct pls_job sync_job;
+    struct pls_job finish_job;
 };
 
 /* -- store.c -- */
@@ -101,7 +104,7 @@ enum pls_code plsi_dir_add(pls_dir *dir, pls_store *store);
 void plsi_dir_remove(pls_dir *dir, pls_store *store);
 /* A name whose store cannot be opened: every call is answered with the cause. NO_MEMORY. */
 enum pls_code plsi_dir_add_broken(pls_dir *dir, const char *name, const struct pls_error *cause);
-/* Waits until no append is queued, being written or synced. */
+/* Waits until no append is queued, being written or synced, and no segment being finished. */
 void plsi_store_quiesce(pls_store *store);
 /* Syncs everything, notes the clean close. Nothing may use the store any more. */
 enum pls_code plsi_store_close(pls_store *store, struct pls_error *error);
@@ -127,12 +130,35 @@ bool plsi_segment_usable(const pls_store *store, const struct plsi_segment *segm
  * held. */
 enum pls_code plsi_segment_start(pls_store *store, uint32_t id, struct plsi_segment **segment,
                                  struct pls_error *error);
+/* Deletes a segment's files, its index first: one without a segment would be taken for the trace of
+ * a lost one. Durable after sync_names. */
+enum pls_code plsi_remove_segment(pls_store *store, uint32_t id, struct pls_error *error);
 /* Makes a segment with the next free id and lets it take the appends. With store->admin held. */
 enum pls_code plsi_next_segment(pls_store *store, struct pls_error *error);
-/* Puts a segment (taken; NULL: none) in the active one's place. */
+/* Puts a segment (taken; NULL: none) in the active one's place, which is finished by and by. */
 void plsi_set_active(pls_store *store, struct plsi_segment *segment);
 /* The job that gives a waiting writer its next segment. */
 void plsi_rotate_job(struct pls_job *job);
+
+/* -- finish.c -- */
+
+/* Opens a new, empty index file for a segment; NULL, logged, where that fails. */
+struct plsi_blob *plsi_segment_index_file(pls_store *store, uint32_t id);
+/* plsi_segment_finish, a failure logged. */
+void plsi_store_finish(pls_store *store, struct plsi_segment *segment, bool synced);
+/* The same on an I/O thread, once the write that may still be on its way into it has ended. */
+void plsi_finish_submit(pls_store *store, struct plsi_segment *segment);
+void plsi_finish_job(struct pls_job *job);
+
+/* -- reindex.c -- */
+
+/*
+ * Fills the segment's index, where it was not marked complete, from its data and from what is whole
+ * of the old one, which lies in the index's own file (`old`: whether there was one). Sets where the
+ * records end.
+ */
+enum pls_code plsi_reindex(pls_store *store, struct plsi_segment *segment, uint64_t bytes, bool old,
+                           struct pls_error *error);
 
 /* -- append.c -- */
 

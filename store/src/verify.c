@@ -35,11 +35,11 @@ struct pls_verify {
     int64_t turn_ns; /* when the next one may */
     struct pls_verify_progress progress;
     struct part *parts;
-    size_t n_parts, at;        /* the part that is being checked */
-    uint64_t record;           /* its next record */
-    uint64_t bytes_left;       /* of its records, not checked yet */
-    struct plsi_pieces pieces; /* of the record where it is larger than the buffer; length 0: not
-                                  begun */
+    size_t n_parts, at;  /* the part that is being checked */
+    uint64_t record;     /* its next record */
+    uint64_t bytes_left; /* of its records, not checked yet */
+    bool in_pieces;      /* a record larger than the buffer has been begun */
+    struct plsi_pieces pieces;
     struct plsi_check check;
 };
 
@@ -52,16 +52,24 @@ struct found {
 
 /* -- begin and destroy ------------------------------------------------------------------------- */
 
-static void take_part(struct part *part, struct plsi_segment *segment)
+/* Records that are being appended do not count: the last one counted says where they end. */
+static enum pls_code take_part(struct part *part, struct plsi_segment *segment)
 {
-    /* In this order: a first append raises the count before the bytes, and no tail is seen. */
-    uint64_t bytes = atomic_load(&segment->bytes);
+    bool finished = atomic_load(&segment->finished);
     uint64_t n = plsi_index_count(segment->index);
-    const struct plsi_entry *last = n > 0 ? plsi_index_at(segment->index, n - 1) : NULL;
-    *part = (struct part){.id = segment->id, .records = n};
-    part->bytes = last != NULL ? last->offset + PLSI_PREFIX + last->length : 0;
-    /* Only what was found at open: an append that failed may leave bytes behind, but no record. */
-    part->tail = n == segment->index->n_walked && bytes > part->bytes ? bytes - part->bytes : 0;
+    *part = (struct part){.id = segment->id, .records = n, .tail = segment->tail};
+    if (finished || n == 0) {
+        part->bytes = n > 0 ? atomic_load(&segment->end) : 0;
+        return PLS_OK;
+    }
+    struct plsi_record last = {.i = n - 1};
+    struct plsi_cursor cursor;
+    plsi_cursor_init(&cursor, segment->index);
+    enum pls_code code = plsi_cursor_get(&cursor, last.i, &last.entry);
+    plsi_cursor_fini(&cursor);
+    part->bytes =
+        code == PLS_OK ? last.entry.offset + plsi_record_bytes(&last) : atomic_load(&segment->end);
+    return code == PLS_NO_MEMORY ? code : PLS_OK;
 }
 
 static enum pls_code take_parts(struct pls_verify *verify)
@@ -71,7 +79,7 @@ static enum pls_code take_parts(struct pls_verify *verify)
     verify->parts = calloc(n + 1, sizeof *verify->parts);
     bool taken = segments != NULL && verify->parts != NULL;
     for (size_t i = 0; taken && i < n; i++) {
-        take_part(&verify->parts[i], segments[i]);
+        taken = take_part(&verify->parts[i], segments[i]) == PLS_OK;
         verify->progress.bytes_total += verify->parts[i].bytes;
     }
     verify->n_parts = taken ? n : 0;
@@ -105,9 +113,8 @@ enum pls_code pls_verify_begin(pls_store *store, const struct pls_verify_options
     verify->store = store;
     atomic_fetch_add(&store->references, 1);
     verify->bytes_per_second = options != NULL ? options->bytes_per_second : 0;
-    verify->check.room = room_for(verify->bytes_per_second);
-    verify->check.buffer = malloc(verify->check.room);
-    if (verify->check.buffer == NULL || take_parts(verify) != PLS_OK) {
+    if (plsi_check_init(&verify->check, room_for(verify->bytes_per_second)) != PLS_OK ||
+        take_parts(verify) != PLS_OK) {
         pls_verify_destroy(verify);
         return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
     }
@@ -123,7 +130,7 @@ void pls_verify_destroy(pls_verify *verify)
     assert(verify->magic == MAGIC);
     pls_store *store = verify->store;
     verify->magic = 0;
-    free(verify->check.buffer);
+    plsi_check_fini(&verify->check);
     free(verify->parts);
     free(verify);
     pls_store_release(store);
@@ -163,66 +170,78 @@ static void checked(pls_verify *verify, uint64_t records, uint64_t bytes)
     verify->progress.bytes_checked += bytes;
 }
 
-static enum pls_code note_damaged(void *arg, uint64_t i)
+static enum pls_code note_damaged(void *arg, const struct plsi_record *record)
 {
     struct found *found = arg;
-    found->damaged[found->n++] =
-        (struct pls_damaged){.ref = plsi_check_ref(&found->verify->check, i), .code = PLS_DAMAGED};
+    found->damaged[found->n++] = (struct pls_damaged){
+        .ref = plsi_check_ref(&found->verify->check, record), .code = PLS_DAMAGED};
     return PLS_OK;
 }
 
-/* From the next record on, the end of the neighbours that fit into the buffer with it, no more of
- * them than damage could be reported of. */
-static uint64_t run_end(const pls_verify *verify, uint64_t most, size_t *length)
+/* The next records that fit into the buffer together, no more of them than damage could be reported
+ * of. */
+static enum pls_code gather_span(struct pls_verify *verify, size_t most)
 {
-    const struct plsi_index *index = verify->check.segment->index;
     uint64_t left = verify->parts[verify->at].records - verify->record;
     uint64_t end = verify->record + (left < most ? left : most);
-    uint64_t i = verify->record;
-    *length = 0;
-    do {
-        size_t record = PLSI_PREFIX + (size_t)plsi_index_at(index, i)->length;
-        if (i > verify->record && *length + record > verify->check.room) {
-            break;
-        }
-        *length += record;
-        i++;
-    } while (i < end);
-    return i;
+    enum pls_code code = PLS_OK;
+    bool added = true;
+    plsi_span_begin(&verify->check);
+    for (uint64_t i = verify->record; code == PLS_OK && added && i < end; i++) {
+        code = plsi_span_add(&verify->check, i, &added);
+    }
+    return code;
 }
 
 /* One piece of a record larger than the buffer: the next call goes on with it. */
-static void check_large(pls_verify *verify, struct found *found, size_t length)
+static void check_large(pls_verify *verify, struct found *found)
 {
     struct plsi_pieces *pieces = &verify->pieces;
-    if (pieces->length == 0) {
-        *pieces = (struct plsi_pieces){.i = verify->record, .length = length};
+    if (!verify->in_pieces) {
+        *pieces = (struct plsi_pieces){.record = verify->check.records[0]};
+        verify->in_pieces = true;
     }
+    uint64_t length = plsi_record_bytes(&pieces->record);
     size_t part = plsi_check_piece(&verify->check, pieces);
     took(verify, part);
     checked(verify, 0, part);
     if (!pieces->unreadable && pieces->done < length) {
         return;
     }
-    if (!plsi_check_pieces_intact(&verify->check, pieces)) {
-        note_damaged(found, verify->record);
+    if (!plsi_check_pieces_intact(pieces)) {
+        note_damaged(found, &pieces->record);
     }
     checked(verify, 1, length - pieces->done);
-    pieces->length = 0;
+    verify->in_pieces = false;
+}
+
+/* Index and data are both unreadable: where the rest of the part's records lie nobody knows. */
+static void give_part_up(pls_verify *verify, struct found *found)
+{
+    struct part *part = &verify->parts[verify->at];
+    found->damaged[found->n++] = (struct pls_damaged){
+        .ref = {.file_id = part->id, .offset = part->bytes - verify->bytes_left},
+        .code = PLS_DAMAGED};
+    part->records = verify->record;
 }
 
 static void check_some(pls_verify *verify, struct found *found)
 {
-    size_t length;
-    uint64_t last = run_end(verify, found->max - found->n, &length);
-    if (length > verify->check.room) {
-        check_large(verify, found, length);
+    enum pls_code code = gather_span(verify, found->max - found->n);
+    if (verify->check.n == 0) {
+        if (code == PLS_DAMAGED) {
+            give_part_up(verify, found);
+        }
+        return; /* out of memory: the next call tries again */
+    }
+    if (verify->check.length > verify->check.room) {
+        check_large(verify, found);
         return;
     }
     bool whole;
-    plsi_check_run(&verify->check, verify->record, last, length, note_damaged, found, &whole);
-    took(verify, length);
-    checked(verify, last - verify->record, length);
+    plsi_check_span(&verify->check, note_damaged, found, &whole);
+    took(verify, (size_t)verify->check.length);
+    checked(verify, verify->check.n, verify->check.length);
 }
 
 /* -- from part to part ------------------------------------------------------------------------- */
@@ -238,7 +257,7 @@ static void end_part(pls_verify *verify, struct found *found, bool there)
             .code = PLS_NO_RECORD};
     }
     verify->progress.bytes_total -= verify->bytes_left;
-    verify->pieces.length = 0;
+    verify->in_pieces = false;
     verify->record = 0;
     verify->at++;
     verify->bytes_left = verify->at < verify->n_parts ? verify->parts[verify->at].bytes : 0;
@@ -248,12 +267,13 @@ static void step(pls_verify *verify, struct found *found)
 {
     const struct part *part = &verify->parts[verify->at];
     struct plsi_segment *segment = plsi_table_find(&verify->store->table, part->id);
-    verify->check.segment = segment;
+    plsi_check_segment(&verify->check, segment);
     if (segment == NULL || verify->record == part->records) {
         end_part(verify, found, segment != NULL);
     } else if (wait_for_turn(verify)) {
         check_some(verify, found);
     }
+    plsi_check_segment(&verify->check, NULL);
     plsi_segment_release(segment);
 }
 

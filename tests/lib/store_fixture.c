@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store.h"
+
 /* -- the directory ----------------------------------------------------------------------------- */
 
 static void on_log(void *arg, enum pls_log_level level, const char *store, const char *event,
@@ -70,6 +72,12 @@ void fx_open(struct fixture *fx)
         pls_store_open(fx->dir, "s", 0, &fx->store, &error) != PLS_OK) {
         fail_msg("%s", error.text);
     }
+    settle(fx->store);
+}
+
+void settle(pls_store *store)
+{
+    plsi_store_quiesce(store);
 }
 
 void fx_close(struct fixture *fx)
@@ -325,6 +333,7 @@ struct pls_seal seal(pls_store *store)
     if (pls_store_seal(store, 0, &given, &error) != PLS_OK) {
         fail_msg("%s", error.text);
     }
+    settle(store);
     return given;
 }
 
@@ -484,6 +493,13 @@ void file_flip(const struct fixture *fx, const char *name, uint64_t offset)
     file_read(fx, name, offset, &byte, 1);
     byte = (uint8_t)~byte;
     file_write(fx, name, offset, &byte, 1);
+}
+
+void file_remove(const struct fixture *fx, const char *name)
+{
+    char path[PATH_MAX];
+    path_of(fx, name, path);
+    assert_int_equal(unlink(path), 0);
 }
 
 void file_cut(const struct fixture *fx, const char *name, uint64_t size)

@@ -41,6 +41,9 @@ int fx_teardown(void **state);
 void fx_open(struct fixture *fx);
 void fx_close(struct fixture *fx);
 void fx_reopen(struct fixture *fx);
+/* Waits for what the store does by itself, finishing segments: a call made to fail from here on is
+ * one of the test's own. Done by fx_open and seal. */
+void settle(pls_store *store);
 /* As fx_reopen, but finds what the death of the process would have left at this moment. */
 void fx_crash(struct fixture *fx);
 /* Makes the data directory what it is now, once again, under `path`. */
@@ -113,6 +116,7 @@ void file_write(const struct fixture *fx, const char *name, uint64_t offset, con
                 size_t n);
 void file_read(const struct fixture *fx, const char *name, uint64_t offset, void *data, size_t n);
 void file_flip(const struct fixture *fx, const char *name, uint64_t offset);
+void file_remove(const struct fixture *fx, const char *name);
 void file_cut(const struct fixture *fx, const char *name, uint64_t size);
 /* How many files of a directory have names that begin so. */
 size_t file_count(const struct fixture *fx, const char *directory, const char *prefix);

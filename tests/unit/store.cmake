@@ -9,7 +9,9 @@ set(store_tests_work ${CMAKE_CURRENT_BINARY_DIR}/store_work)
 file(MAKE_DIRECTORY ${store_tests_work})
 
 add_library(store_fixture STATIC ${store_tests_dir}/../lib/store_fixture.c)
-target_include_directories(store_fixture PUBLIC ${store_tests_dir}/../lib)
+target_include_directories(store_fixture
+    PUBLIC ${store_tests_dir}/../lib
+    PRIVATE ${store_tests_dir}/../../store/src)
 target_link_libraries(store_fixture
     PUBLIC payloadstore PkgConfig::CMOCKA Threads::Threads
     PRIVATE payloadstore_warnings)

@@ -166,8 +166,8 @@ static void a_dry_run_reports_damage(void **state)
     outcome_fini(&outcome);
 }
 
-/* Behind a bad length prefix nobody knows where records begin, but by refs that carry a checksum.
- */
+/* Behind a bad length prefix, where there is no index, nobody knows where records begin, but by
+ * refs that carry a checksum. */
 static void a_live_record_behind_a_bad_one_keeps_its_segment(void **state)
 {
     struct fixture *fx = *state;
@@ -177,6 +177,7 @@ static void a_live_record_behind_a_bad_one_keeps_its_segment(void **state)
     struct pls_seal given = seal(fx->store);
     fx_close(fx);
     file_write(fx, "s/payload_0000.dat", b.offset, "\377\377\377\377", 4);
+    file_remove(fx, "s/index_0000.idx");
     fx_open(fx);
     struct pls_ref live[] = {a, c};
     struct outcome outcome;
@@ -198,6 +199,7 @@ static void a_live_ref_that_cannot_be_checked_keeps_its_segment(void **state)
     struct pls_seal given = seal(fx->store);
     fx_close(fx);
     file_write(fx, "s/payload_0000.dat", a.offset, "\377\377\377\377", 4);
+    file_remove(fx, "s/index_0000.idx");
     fx_open(fx);
     struct pls_ref bare = b;
     bare.crc32c = 0;

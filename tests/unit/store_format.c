@@ -31,34 +31,40 @@ static bool add_line(struct dump *dump, const char *line)
     return true;
 }
 
-/* The dumps of the page in order: a segment, store.state, relocations.tab. */
-static void read_dumps(struct dump dumps[3])
+/* The dumps of the page in order. */
+enum { SEGMENT, INDEX, STATE, RELOCATIONS, DUMPS };
+
+static void read_dumps(struct dump dumps[DUMPS])
 {
     char line[1024];
     size_t n = 0;
     FILE *page = fopen(FORMAT_MD, "r");
     assert_non_null(page);
-    while (fgets(line, sizeof line, page) != NULL && n < 3) {
+    while (fgets(line, sizeof line, page) != NULL && n < DUMPS) {
         bool is_dump = add_line(&dumps[n], line);
         n += !is_dump && dumps[n].n > 0;
     }
     fclose(page);
-    assert_int_equal(n, 3);
+    assert_int_equal(n, DUMPS);
 }
 
 static void the_dumps_of_the_page_are_a_store(void **state)
 {
-    static struct dump dumps[3];
+    static struct dump dumps[DUMPS];
     struct fixture *fx = *state;
     read_dumps(dumps);
-    assert_int_equal(dumps[0].n, 21);
-    file_write(fx, "page/store.state", 0, dumps[1].bytes, dumps[1].n);
-    file_write(fx, "page/relocations.tab", 0, dumps[2].bytes, dumps[2].n);
-    file_write(fx, "page/payload_0001.dat", 0, dumps[0].bytes + 7, 7);
+    assert_int_equal(dumps[SEGMENT].n, 21);
+    file_write(fx, "page/store.state", 0, dumps[STATE].bytes, dumps[STATE].n);
+    file_write(fx, "page/relocations.tab", 0, dumps[RELOCATIONS].bytes, dumps[RELOCATIONS].n);
+    file_write(fx, "page/payload_0001.dat", 0, dumps[SEGMENT].bytes + 7, 7);
     file_write(fx, "page/payload_0002.dat", 0, "", 0);
-    file_write(fx, "plain/payload_0000.dat", 0, dumps[0].bytes, dumps[0].n);
+    file_write(fx, "plain/payload_0000.dat", 0, dumps[SEGMENT].bytes, dumps[SEGMENT].n);
+    file_write(fx, "indexed/payload_0000.dat", 0, dumps[SEGMENT].bytes, dumps[SEGMENT].n);
+    file_write(fx, "indexed/index_0000.idx", 0, dumps[INDEX].bytes, dumps[INDEX].n);
+    file_flip(fx, "indexed/payload_0000.dat", 4);
     fx_reopen(fx);
-    pls_store *page, *plain;
+    pls_store *page, *plain, *indexed;
+    assert_int_equal(pls_store_find(fx->dir, "indexed", &indexed, NULL), PLS_OK);
     assert_int_equal(pls_store_find(fx->dir, "page", &page, NULL), PLS_OK);
     assert_int_equal(pls_store_find(fx->dir, "plain", &plain, NULL), PLS_OK);
     assert_int_equal(active_id(page), 2);
@@ -68,6 +74,10 @@ static void the_dumps_of_the_page_are_a_store(void **state)
                       PLS_NO_RECORD);
     assert_text(plain, &(struct pls_ref){.offset = 0, .length = 3}, "abc");
     assert_text(plain, &(struct pls_ref){.offset = 14, .length = 3}, "ghi");
+    /* The index knows the checksum of what was there. */
+    assert_unreadable(indexed, &(struct pls_ref){.offset = 0, .length = 3}, PLS_DAMAGED);
+    assert_text(indexed, &(struct pls_ref){.offset = 7, .length = 3}, "def");
+    pls_store_release(indexed);
     pls_store_release(page);
     pls_store_release(plain);
 }

@@ -1,78 +1,390 @@
-/* The index of a segment: entries found, across the chunks it is made of. */
+/* The index of a segment: entries found in its file and in memory, its file lost, damaged, ahead
+ * and behind. */
 #include "store_fixture.h"
 
-#include "index.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-static struct plsi_index *index_of(uint64_t n)
+#include "dir.h"
+#include "index.h"
+#include "store.h"
+
+#define RECORD UINT64_C(10) /* bytes a record, its prefix included */
+
+/* An index on a file of its own, in the store of the fixture. */
+struct bench {
+    struct fixture *fx;
+    struct plsi_blob *data;
+    struct plsi_index *index;
+};
+
+static struct bench bench_open(struct fixture *fx)
 {
-    struct plsi_index *index = plsi_index_create();
-    assert_non_null(index);
-    for (uint64_t i = 0; i < n; i++) {
+    struct bench bench = {.fx = fx};
+    struct plsi_backend *backend = fx->store->backend;
+    struct plsi_blob *file;
+    assert_int_equal(backend->ops->make_derived(backend, "test.dat", &bench.data, NULL), PLS_OK);
+    assert_int_equal(backend->ops->make_derived(backend, "test.idx", &file, NULL), PLS_OK);
+    bench.index = plsi_index_create(&fx->dir->blocks, 7, bench.data, file);
+    assert_non_null(bench.index);
+    return bench;
+}
+
+static void bench_close(struct bench *bench)
+{
+    plsi_index_destroy(bench->index);
+    bench->data->ops->release(bench->data);
+}
+
+static struct plsi_entry entry_of(uint64_t i)
+{
+    return (struct plsi_entry){
+        .offset = i * RECORD, .length = RECORD - 4, .crc32c = (uint32_t)(i * 7919)};
+}
+
+static void add(struct plsi_index *index, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++) {
+        struct plsi_entry entry = entry_of(i);
         assert_int_equal(plsi_index_reserve(index, 1), PLS_OK);
-        plsi_index_add(index, &(struct plsi_entry){.offset = i * 10, .length = (uint32_t)i});
+        plsi_index_add(index, &entry);
+        assert_int_equal(plsi_index_write_behind(index), PLS_OK);
     }
-    return index;
+}
+
+static enum pls_code find(struct plsi_index *index, uint64_t offset, struct plsi_found *found)
+{
+    enum pls_code code;
+    assert_true(plsi_index_find(index, offset, PLSI_MAY_WAIT, found, &code));
+    return code;
+}
+
+static void assert_holds(struct plsi_index *index, uint64_t n)
+{
+    struct plsi_found found;
+    struct plsi_cursor cursor;
+    plsi_cursor_init(&cursor, index);
+    assert_int_equal(plsi_index_count(index), n);
+    for (uint64_t i = 0; i < n; i++) {
+        struct plsi_entry entry = entry_of(i), got;
+        assert_int_equal(find(index, i * RECORD, &found), PLS_OK);
+        assert_int_equal(found.i, i);
+        assert_memory_equal(&found.entry, &entry, sizeof entry);
+        assert_int_equal(plsi_cursor_get(&cursor, i, &got), PLS_OK);
+        assert_memory_equal(&got, &entry, sizeof entry);
+        assert_int_equal(find(index, i * RECORD + 1, &found), PLS_NO_RECORD);
+    }
+    plsi_cursor_fini(&cursor);
+    assert_int_equal(find(index, n * RECORD, &found), PLS_NO_RECORD);
+    assert_int_equal(find(index, UINT64_MAX, &found), PLS_NO_RECORD);
 }
 
 static void every_entry_is_found_and_nothing_else(void **state)
 {
-    (void)state;
-    /* Around the chunks' borders: 64, then 128, 256 ... more. */
-    const uint64_t counts[] = {0, 1, 63, 64, 65, 191, 192, 193, 448, 5000};
+    struct fixture *fx = *state;
+    /* Around the blocks' borders. */
+    const uint64_t counts[] = {0, 1, 254, 255, 256, 509, 510, 511, 5000};
     for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
-        struct plsi_index *index = index_of(counts[c]);
-        uint64_t found;
-        assert_int_equal(plsi_index_count(index), counts[c]);
-        for (uint64_t i = 0; i < counts[c]; i++) {
-            assert_true(plsi_index_find(index, i * 10, &found));
-            assert_int_equal(found, i);
-            assert_int_equal(plsi_index_at(index, i)->length, i);
-            assert_false(plsi_index_find(index, i * 10 + 1, &found));
-        }
-        assert_false(plsi_index_find(index, counts[c] * 10, &found));
-        assert_false(plsi_index_find(index, UINT64_MAX, &found));
-        plsi_index_release(index);
+        struct bench bench = bench_open(fx);
+        add(bench.index, 0, counts[c]);
+        assert_holds(bench.index, counts[c]);
+        assert_int_equal(plsi_index_finish(bench.index, counts[c] * RECORD), PLS_OK);
+        assert_holds(bench.index, counts[c]);
+        assert_int_equal(plsi_index_resume(bench.index), PLS_OK);
+        assert_holds(bench.index, counts[c]);
+        add(bench.index, counts[c], counts[c] + 300);
+        assert_holds(bench.index, counts[c] + 300);
+        bench_close(&bench);
     }
+}
+
+static void only_an_unfilled_block_stays_in_memory(void **state)
+{
+    struct bench bench = bench_open(*state);
+    add(bench.index, 0, 1000);
+    assert_int_equal(bench.index->n_tail, 1000 % PLSI_INDEX_A_BLOCK);
+    assert_int_equal(plsi_index_finish(bench.index, 1000 * RECORD), PLS_OK);
+    assert_int_equal(bench.index->n_tail, 0);
+    bench_close(&bench);
 }
 
 static void entries_that_were_cut_are_gone_and_can_be_written_anew(void **state)
 {
-    (void)state;
-    struct plsi_index *index = index_of(200);
-    uint64_t found;
-    plsi_index_cut(index, 70);
-    assert_false(plsi_index_find(index, 700, &found));
-    assert_true(plsi_index_find(index, 690, &found));
-    assert_int_equal(plsi_index_reserve(index, 1), PLS_OK);
-    plsi_index_add(index, &(struct plsi_entry){.offset = 701});
-    assert_true(plsi_index_find(index, 701, &found));
-    assert_int_equal(found, 70);
-    plsi_index_release(index);
+    const uint64_t cuts[] = {990, 700, 510, 300, 0};
+    struct bench bench = bench_open(*state);
+    add(bench.index, 0, 1000);
+    for (size_t c = 0; c < sizeof cuts / sizeof *cuts; c++) {
+        assert_int_equal(plsi_index_cut(bench.index, cuts[c]), PLS_OK);
+        assert_holds(bench.index, cuts[c]);
+        add(bench.index, cuts[c], cuts[c] + 260);
+        assert_holds(bench.index, cuts[c] + 260);
+        assert_int_equal(plsi_index_cut(bench.index, cuts[c]), PLS_OK);
+    }
+    bench_close(&bench);
 }
 
-static void room_for_many_is_made_at_once(void **state)
+/* Records whose sizes mislead a search by proportion. */
+static void records_of_wild_sizes_are_found(void **state)
 {
-    (void)state;
-    struct plsi_index *index = plsi_index_create();
-    assert_non_null(index);
-    assert_int_equal(plsi_index_reserve(index, 1000), PLS_OK);
-    for (uint64_t i = 0; i < 1000; i++) {
-        plsi_index_add(index, &(struct plsi_entry){.offset = i});
+    struct bench bench = bench_open(*state);
+    uint64_t offset = 0;
+    uint64_t *offsets = malloc(20000 * sizeof *offsets);
+    assert_non_null(offsets);
+    for (uint64_t i = 0; i < 20000; i++) {
+        uint32_t length = i % 5000 == 4999 ? 1u << 30 : (uint32_t)(i * i % 97);
+        assert_int_equal(plsi_index_reserve(bench.index, 1), PLS_OK);
+        plsi_index_add(bench.index, &(struct plsi_entry){.offset = offset, .length = length});
+        assert_int_equal(plsi_index_write_behind(bench.index), PLS_OK);
+        offsets[i] = offset;
+        offset += 4 + length;
     }
-    assert_int_equal(plsi_index_at(index, 999)->offset, 999);
-    struct plsi_index *held = plsi_index_hold(index);
-    plsi_index_release(index);
-    assert_int_equal(plsi_index_count(held), 1000);
-    plsi_index_release(held);
-    plsi_index_release(NULL);
+    for (uint64_t i = 0; i < 20000; i++) {
+        struct plsi_found found;
+        assert_int_equal(find(bench.index, offsets[i], &found), PLS_OK);
+        assert_int_equal(found.i, i);
+        assert_int_equal(find(bench.index, offsets[i] + 2, &found), PLS_NO_RECORD);
+    }
+    free(offsets);
+    bench_close(&bench);
+}
+
+/* -- the file of a store's segment ------------------------------------------------------------- */
+
+#define N 600u
+
+struct refs {
+    struct pls_ref ref[N];
+};
+
+static void put_many(struct fixture *fx, struct refs *refs)
+{
+    for (uint32_t i = 0; i < N; i++) {
+        refs->ref[i] = put_filled(fx->store, 100 + i % 50, i);
+    }
+}
+
+/* With the checksum in the ref, and by the index's alone. */
+static void assert_many(struct fixture *fx, const struct refs *refs)
+{
+    for (uint32_t i = 0; i < N; i++) {
+        struct pls_ref bare = refs->ref[i];
+        assert_filled(fx->store, &refs->ref[i], i);
+        bare.crc32c = 0;
+        assert_filled(fx->store, &bare, i);
+        bare.offset += 1;
+        assert_unreadable(fx->store, &bare, PLS_NO_RECORD);
+    }
+}
+
+/* The payload's first byte changes: known to be damage where its checksum is known. */
+static void assert_checksum_is_known(struct fixture *fx, const struct pls_ref *ref, bool known)
+{
+    uint8_t byte;
+    struct pls_ref bare = *ref;
+    bare.crc32c = 0;
+    file_read(fx, "s/payload_0000.dat", ref->offset + 4, &byte, 1);
+    byte ^= 1;
+    file_write(fx, "s/payload_0000.dat", ref->offset + 4, &byte, 1);
+    struct pls_view view = {0};
+    assert_int_equal(try_read(fx->store, &bare, &view), known ? PLS_DAMAGED : PLS_OK);
+    pls_view_release(&view);
+    assert_unreadable(fx->store, ref, PLS_DAMAGED);
+    byte ^= 1;
+    file_write(fx, "s/payload_0000.dat", ref->offset + 4, &byte, 1);
+}
+
+static void checksums_are_known_after_a_restart(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_reopen(fx);
+    assert_many(fx, &refs);
+    assert_checksum_is_known(fx, &refs.ref[0], true);
+    assert_checksum_is_known(fx, &refs.ref[N - 1], true);
+    put_text(fx->store, "and it goes on growing");
+    assert_many(fx, &refs);
+    fx_crash(fx);
+    assert_many(fx, &refs);
+    assert_checksum_is_known(fx, &refs.ref[N - 1], true);
+}
+
+static void a_marked_segment_is_not_read_at_open(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_close(fx);
+    /* A prefix that no walk would get across. */
+    const uint8_t wrong[] = {0xff, 0xff, 0xff, 0xff};
+    file_write(fx, "s/payload_0000.dat", refs.ref[300].offset, wrong, 4);
+    fx_open(fx);
+    assert_false(fx_logged(fx, "bad_record"));
+    assert_unreadable(fx->store, &refs.ref[300], PLS_DAMAGED);
+    assert_filled(fx->store, &refs.ref[299], 299);
+    assert_filled(fx->store, &refs.ref[301], 301);
+}
+
+static void a_missing_index_is_made_from_the_data(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_close(fx);
+    file_remove(fx, "s/index_0000.idx");
+    fx_open(fx);
+    assert_many(fx, &refs);
+    fx_close(fx);
+    assert_true(file_size(fx, "s/index_0000.idx") > 0);
+    fx_open(fx);
+    assert_many(fx, &refs);
+    assert_checksum_is_known(fx, &refs.ref[5], true);
+}
+
+static void an_index_behind_the_data_is_finished_from_it(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_close(fx);
+    /* What another program appends: "abc". */
+    uint64_t end = file_size(fx, "s/payload_0000.dat");
+    file_write(fx, "s/payload_0000.dat", end, "\3\0\0\0abc", 7);
+    fx_open(fx);
+    assert_many(fx, &refs);
+    struct pls_ref theirs = {.file_id = 0, .offset = end, .length = 3};
+    assert_text(fx->store, &theirs, "abc");
+    assert_checksum_is_known(fx, &theirs, true);
+}
+
+static void an_index_ahead_of_the_data_gives_nothing_that_is_not_there(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_close(fx);
+    file_cut(fx, "s/payload_0000.dat", refs.ref[400].offset + 10);
+    fx_open(fx);
+    for (uint32_t i = 0; i < N; i++) {
+        if (i < 400) {
+            assert_filled(fx->store, &refs.ref[i], i);
+        } else {
+            assert_unreadable(fx->store, &refs.ref[i], PLS_NO_RECORD);
+        }
+    }
+}
+
+/* Where the walk comes to a bad prefix, the old entries lead on. */
+static void old_entries_lead_across_a_bad_prefix(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_close(fx);
+    const uint8_t wrong[] = {0xff, 0xff, 0xff, 0x7f}, mark = 1;
+    file_write(fx, "s/payload_0000.dat", refs.ref[300].offset, wrong, 4);
+    file_write(fx, "s/index_0000.idx", 20, &mark, 1); /* its checksum does not fit any more */
+    fx_open(fx);
+    assert_true(fx_logged(fx, "bad_record"));
+    assert_unreadable(fx->store, &refs.ref[300], PLS_DAMAGED);
+    for (uint32_t i = 301; i < N; i++) {
+        struct pls_ref bare = refs.ref[i];
+        bare.crc32c = 0;
+        assert_filled(fx->store, &bare, i);
+    }
+}
+
+/* Each byte of the file, in turn, is another one. */
+static void a_damaged_index_changes_no_answer(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_close(fx);
+    uint64_t size = file_size(fx, "s/index_0000.idx");
+    for (uint64_t at = 0; at < size; at += 397) {
+        uint8_t byte;
+        file_read(fx, "s/index_0000.idx", at, &byte, 1);
+        uint8_t other = (uint8_t)(byte ^ 0x10);
+        file_write(fx, "s/index_0000.idx", at, &other, 1);
+        fx_open(fx);
+        for (uint32_t i = 0; i < N; i += 7) {
+            struct pls_ref bare = refs.ref[i];
+            bare.crc32c = 0;
+            assert_filled(fx->store, &bare, i);
+        }
+        fx_close(fx);
+        file_write(fx, "s/index_0000.idx", at, &byte, 1);
+    }
+}
+
+static void an_index_lost_while_the_store_is_open_changes_no_answer(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_reopen(fx);
+    file_cut(fx, "s/index_0000.idx", 0);
+    assert_many(fx, &refs);
+}
+
+static void an_index_without_its_segment_is_the_trace_of_a_lost_one(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    seal(fx->store);
+    fx_close(fx);
+    file_remove(fx, "s/payload_0000.dat");
+    fx_open(fx);
+    assert_true(fx_logged(fx, "segment_missing: segment 0 "));
+    assert_unreadable(fx->store, &refs.ref[0], PLS_NO_RECORD);
+    assert_false(file_exists(fx, "s/index_0000.idx"));
+    put_text(fx->store, "the others work");
+}
+
+static void an_index_of_another_version_closes_the_store(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    struct pls_error error;
+    put_many(fx, &refs);
+    fx_close(fx);
+    uint8_t block[PLSI_BLOCK];
+    file_read(fx, "s/index_0000.idx", 0, block, sizeof block);
+    block[8] = 2;
+    plsi_block_close(block);
+    file_write(fx, "s/index_0000.idx", 0, block, sizeof block);
+    assert_int_equal(pls_dir_open(fx->path, &fx->options, &fx->dir, &error), PLS_OK);
+    assert_int_equal(pls_store_find(fx->dir, "s", &fx->store, &error), PLS_BAD_FORMAT);
+    assert_non_null(strstr(error.text, "version 2"));
+    assert_int_equal(pls_dir_close(fx->dir), PLS_OK);
+    fx->dir = NULL;
+    block[8] = 1;
+    plsi_block_close(block);
+    file_write(fx, "s/index_0000.idx", 0, block, sizeof block);
+    fx_open(fx);
+    assert_many(fx, &refs);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_entry_is_found_and_nothing_else),
-        cmocka_unit_test(entries_that_were_cut_are_gone_and_can_be_written_anew),
-        cmocka_unit_test(room_for_many_is_made_at_once),
+        STORE_TEST(every_entry_is_found_and_nothing_else),
+        STORE_TEST(only_an_unfilled_block_stays_in_memory),
+        STORE_TEST(entries_that_were_cut_are_gone_and_can_be_written_anew),
+        STORE_TEST(records_of_wild_sizes_are_found),
+        STORE_TEST(checksums_are_known_after_a_restart),
+        STORE_TEST(a_marked_segment_is_not_read_at_open),
+        STORE_TEST(a_missing_index_is_made_from_the_data),
+        STORE_TEST(an_index_behind_the_data_is_finished_from_it),
+        STORE_TEST(an_index_ahead_of_the_data_gives_nothing_that_is_not_there),
+        STORE_TEST(old_entries_lead_across_a_bad_prefix),
+        STORE_TEST(a_damaged_index_changes_no_answer),
+        STORE_TEST(an_index_lost_while_the_store_is_open_changes_no_answer),
+        STORE_TEST(an_index_without_its_segment_is_the_trace_of_a_lost_one),
+        STORE_TEST(an_index_of_another_version_closes_the_store),
     };
     return cmocka_run_group_tests_name("store_index", tests, NULL, NULL);
 }

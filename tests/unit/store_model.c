@@ -319,6 +319,7 @@ static void compact_once(struct model *m, const struct pls_seal *given, bool cut
     struct outcome outcome, again;
     choose_given(m, given);
     if (cut) {
+        settle(m->fx->store);
         arm(m);
     }
     compact(m->fx->store, given, &options, m->given, m->n_given, &outcome);
