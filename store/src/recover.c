@@ -20,6 +20,8 @@
  *   any other segment            walked, its index made anew (reindex.c)
  *   an index without its         the segment has vanished: logged, the index deleted
  *   segment
+ *   no segment where there must  logged (missing.c); its refs are not found, the rest goes on
+ *   be one
  *   a payload_ name that is no   counted as usage, logged, left alone
  *   segment's
  */
@@ -398,6 +400,7 @@ static enum pls_code settle(pls_store *store, bool known, bool create, struct fo
     settle_next_id(store, found);
     settle_active(store, found);
     finish_segments(store);
+    plsi_log_missing(store);
     /* A store has a segment from its beginning on. */
     return found->segments.n == 0 ? plsi_next_segment(store, error) : PLS_OK;
 }

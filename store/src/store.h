@@ -122,6 +122,12 @@ void plsi_incarnation_text(const uint8_t incarnation[16], char text[33]);
  */
 enum pls_code plsi_recover(pls_store *store, bool create, struct pls_error *error);
 
+/* -- missing.c -- */
+
+/* Logs each segment that must have been there and is not. For plsi_recover, once the table stands.
+ */
+void plsi_log_missing(pls_store *store);
+
 /* -- rotate.c -- */
 
 /* Whether a segment can take the next record. Takes NULL. */
