@@ -301,6 +301,30 @@ static void segments_with_little_garbage_stay(void **state)
     assert_int_equal(outcome.code, PLS_INVALID_ARGUMENT);
 }
 
+/* To leave a segment in place costs a look into its index, not a walk of its bytes. */
+static void refs_in_segments_left_in_place_are_not_read(void **state)
+{
+    struct fixture *fx = *state;
+    fx->options.segment_max_bytes = 1000;
+    fx_reopen(fx);
+    struct pls_ref refs[4];
+    put_many(fx->store, refs, 4, 296);
+    struct pls_seal given = seal(fx->store);
+    file_flip(fx, "s/payload_0000.dat", refs[2].offset + 50);
+    struct pls_compact_options options = {.min_garbage_percent = 50};
+    struct outcome outcome;
+    compact(fx->store, &given, &options, refs, 4, &outcome);
+    assert_int_equal(outcome.code, PLS_OK);
+    assert_int_equal(outcome.summary.kept_segments, 1);
+    outcome_fini(&outcome);
+    assert_unreadable(fx->store, &refs[2], PLS_DAMAGED);
+    refs[2].length++;
+    given = seal(fx->store);
+    compact(fx->store, &given, &options, refs, 4, &outcome);
+    assert_int_equal(outcome.code, PLS_LIVE_NO_RECORD);
+    outcome_fini(&outcome);
+}
+
 static void small_segments_do_not_pile_up(void **state)
 {
     struct fixture *fx = *state;
@@ -486,6 +510,7 @@ int main(void)
         STORE_TEST(a_ref_given_twice_is_one_record),
         STORE_TEST(the_number_of_refs_is_checked_where_it_is_given),
         STORE_TEST(segments_with_little_garbage_stay),
+        STORE_TEST(refs_in_segments_left_in_place_are_not_read),
         STORE_TEST(small_segments_do_not_pile_up),
         STORE_TEST(a_dry_run_counts_and_changes_nothing),
         STORE_TEST(a_second_compaction_is_refused_and_touches_nothing),

@@ -274,32 +274,77 @@ static enum pls_code cut_new_store(struct fixture *fx, const char *name, long at
     return code;
 }
 
-static void an_output_that_is_missing_keeps_the_store_closed_and_its_sources(void **state)
+/* A store cut at the first call after which the table is in place, and the outputs are not yet. */
+static void cut_behind_the_commit(struct fixture *fx, char name[32])
 {
-    struct fixture *fx = *state;
-    char name[32], table[64], output[64], source[64];
+    char table[64], output[64];
     long at = 1;
     plsi_sys_pretend_syncs(true);
-    do { /* the first cut after which the table is in place: the outputs are not yet */
-        snprintf(name, sizeof name, "cut-%ld", at);
+    do {
+        snprintf(name, 32, "cut-%ld", at);
         snprintf(table, sizeof table, "%s/relocations.tab", name);
         cut_new_store(fx, name, at++);
     } while (!file_exists(fx, table));
     plsi_sys_pretend_syncs(false);
     snprintf(output, sizeof output, "%s/compact_0002.tmp", name);
-    snprintf(source, sizeof source, "%s/payload_0000.dat", name);
     assert_true(file_exists(fx, output));
-    file_cut(fx, output, 10);
+}
 
+/* Its sources are kept; the other stores work. */
+static void assert_stays_closed(struct fixture *fx, const char *name, const char *words)
+{
+    char source[64];
+    snprintf(source, sizeof source, "%s/payload_0000.dat", name);
     pls_store_release(fx->store);
     fx->store = NULL;
     pls_dir_close(fx->dir);
     assert_int_equal(pls_dir_open(fx->path, &fx->options, &fx->dir, NULL), PLS_OK);
     struct pls_error error;
-    assert_int_equal(pls_store_find(fx->dir, name, &fx->store, &error), PLS_BAD_FORMAT);
-    assert_non_null(strstr(error.text, "payload_0002.dat"));
+    assert_int_not_equal(pls_store_find(fx->dir, name, &fx->store, &error), PLS_OK);
+    assert_non_null(strstr(error.text, words));
     assert_true(file_exists(fx, source));
     assert_int_equal(pls_store_open(fx->dir, "s", 0, &fx->store, NULL), PLS_OK);
+}
+
+static void an_output_that_is_missing_keeps_the_store_closed_and_its_sources(void **state)
+{
+    struct fixture *fx = *state;
+    char name[32], output[64];
+    cut_behind_the_commit(fx, name);
+    snprintf(output, sizeof output, "%s/compact_0002.tmp", name);
+    file_cut(fx, output, 10);
+    assert_stays_closed(fx, name, "payload_0002.dat");
+}
+
+/* Somebody's file bears the output's name, and is even of its size. */
+static void an_output_never_replaces_a_file(void **state)
+{
+    struct fixture *fx = *state;
+    char name[32], output[64], taken[64], byte;
+    cut_behind_the_commit(fx, name);
+    snprintf(output, sizeof output, "%s/compact_0002.tmp", name);
+    snprintf(taken, sizeof taken, "%s/payload_0002.dat", name);
+    uint64_t bytes = file_size(fx, output);
+    file_write(fx, taken, bytes - 1, "!", 1);
+    assert_stays_closed(fx, name, "payload_0002.dat");
+    file_read(fx, taken, bytes - 1, &byte, 1);
+    assert_int_equal(byte, '!');
+    assert_true(file_exists(fx, output));
+}
+
+/* Between a clean close and the next open another program may have used a source's id. */
+static void a_table_whose_work_is_done_deletes_nothing_again(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref ref = put_text(fx->store, "moved");
+    struct pls_seal given = seal(fx->store);
+    compact_ok(fx->store, &given, &ref, 1);
+    fx_close(fx);
+    assert_false(file_exists(fx, "s/payload_0000.dat"));
+    file_write(fx, "s/payload_0000.dat", 0, "\6\0\0\0theirs", 10);
+    fx_open(fx);
+    struct pls_ref theirs = {.length = 6};
+    assert_text(fx->store, &theirs, "theirs");
 }
 
 static void a_damaged_table_is_never_followed_to_wrong_bytes(void **state)
@@ -508,6 +553,8 @@ int main(void)
         STORE_TEST(a_ref_is_answered_under_the_name_it_was_given_by),
         STORE_TEST(a_crash_anywhere_in_a_compaction_loses_nothing),
         STORE_TEST(an_output_that_is_missing_keeps_the_store_closed_and_its_sources),
+        STORE_TEST(an_output_never_replaces_a_file),
+        STORE_TEST(a_table_whose_work_is_done_deletes_nothing_again),
         STORE_TEST(a_damaged_table_is_never_followed_to_wrong_bytes),
         STORE_TEST(an_old_name_with_a_wrong_checksum_keeps_what_it_names),
         STORE_TEST(a_damaged_record_is_reported_by_the_name_it_was_given_by),

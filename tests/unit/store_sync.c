@@ -1,0 +1,142 @@
+/* Group commit: who waits for a sync, who does not, and how many syncs there are. */
+#include "store_fixture.h"
+
+#include "store.h"
+
+#define N 64
+
+/* A blob whose syncs last until they are told to end. */
+static struct held {
+    const struct plsi_backend_ops *files;
+    struct plsi_backend_ops ops;
+    pthread_mutex_t lock; /* a leaf; guards what follows */
+    pthread_cond_t changed;
+    bool hold;
+    int syncs; /* begun */
+    int answered;
+    int failed;
+} held = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static enum pls_code held_sync(struct plsi_blob *blob)
+{
+    pthread_mutex_lock(&held.lock);
+    held.syncs++;
+    pthread_cond_broadcast(&held.changed);
+    while (held.hold) {
+        pthread_cond_wait(&held.changed, &held.lock);
+    }
+    pthread_mutex_unlock(&held.lock);
+    return held.files->sync(blob);
+}
+
+static void hold_syncs(pls_store *store)
+{
+    struct plsi_blob *blob = store->active->blob;
+    held.files = blob->ops;
+    held.ops = *blob->ops;
+    held.ops.sync = held_sync;
+    held.hold = true;
+    held.syncs = held.answered = held.failed = 0;
+    blob->ops = &held.ops;
+}
+
+static void wait_for(const int *what, int n)
+{
+    pthread_mutex_lock(&held.lock);
+    while (*what < n) {
+        pthread_cond_wait(&held.changed, &held.lock);
+    }
+    pthread_mutex_unlock(&held.lock);
+}
+
+static int answered(void)
+{
+    pthread_mutex_lock(&held.lock);
+    int n = held.answered;
+    pthread_mutex_unlock(&held.lock);
+    return n;
+}
+
+static void let_go(void)
+{
+    pthread_mutex_lock(&held.lock);
+    held.hold = false;
+    pthread_cond_broadcast(&held.changed);
+    pthread_mutex_unlock(&held.lock);
+}
+
+static void on_append(struct pls_append *append, enum pls_code code)
+{
+    (void)append;
+    pthread_mutex_lock(&held.lock);
+    held.answered++;
+    held.failed += code != PLS_OK;
+    pthread_cond_broadcast(&held.changed);
+    pthread_mutex_unlock(&held.lock);
+}
+
+static void submit(pls_store *store, struct pls_append *appends, int n)
+{
+    static char text[] = "synced";
+    static struct iovec part = {.iov_base = text, .iov_len = 6};
+    for (int i = 0; i < n; i++) {
+        appends[i] = (struct pls_append){
+            .payload = &part, .n_payload = 1, .durability = PLS_SYNCED, .done = on_append};
+        pls_append(store, &appends[i]);
+    }
+}
+
+/* The first one's sync runs; what comes meanwhile waits for the next, all of it. */
+static void appends_that_wait_share_one_sync(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_append appends[N];
+    put_text(fx->store, "the segment is there");
+    hold_syncs(fx->store);
+    submit(fx->store, appends, 1);
+    wait_for(&held.syncs, 1);
+    submit(fx->store, appends + 1, N - 1);
+    int before = answered();
+    let_go();
+    wait_for(&held.answered, N);
+    assert_int_equal(before, 0);
+    assert_int_equal(held.failed, 0);
+    assert_int_equal(held.syncs, 2);
+    for (int i = 0; i < N; i++) {
+        assert_text(fx->store, &appends[i].ref, "synced");
+    }
+}
+
+static void a_sync_holds_up_nobody_who_asked_for_none(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_append append;
+    pls_store *other;
+    assert_int_equal(pls_store_open(fx->dir, "other", 0, &other, NULL), PLS_OK);
+    struct pls_ref first = put_filled(fx->store, 1000, 1), second, others;
+    hold_syncs(fx->store);
+    submit(fx->store, &append, 1);
+    wait_for(&held.syncs, 1);
+    enum pls_code code = try_append(fx->store, "buffered", 8, PLS_BUFFERED, &second);
+    enum pls_code other_code = try_append(other, "synced", 6, PLS_SYNCED, &others);
+    bool read = reads_filled(fx->store, &first, 1);
+    int before = answered();
+    let_go();
+    wait_for(&held.answered, 1);
+    assert_int_equal(code, PLS_OK);
+    assert_int_equal(other_code, PLS_OK);
+    assert_true(read);
+    assert_int_equal(before, 0);
+    assert_text(fx->store, &second, "buffered");
+    assert_text(other, &others, "synced");
+    pls_store_release(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(appends_that_wait_share_one_sync),
+        STORE_TEST(a_sync_holds_up_nobody_who_asked_for_none),
+    };
+    return cmocka_run_group_tests_name("store_sync", tests, NULL, NULL);
+}
