@@ -63,6 +63,22 @@ class LintTest(unittest.TestCase):
         self.write("store/src/a.c", "int   a( void );\n")
         self.assert_finds("store/src/a.c:1:", "clang-format", "format", self.root)
 
+    def guarantees(self, *known):
+        """With these tests known to ctest."""
+        (self.root / "tests.json").write_text(json.dumps({"tests": [{"name": n} for n in known]}))
+        return "guarantees", self.root / "tests.json", self.root
+
+    def test_guarantees_finds_proofs_that_are_not_there(self):
+        self.assert_finds("lint", "no file", *self.guarantees())
+        self.write("tests/unit/store_a.c", "void b(void);\nTEST(c)\n")
+        self.write("store/README.md", "`store_b.c`\n| `store_a`, `store_a.c`, `fault_d` (coming) |\n")
+        self.assert_passes(*self.guarantees("store_a"))
+        self.assert_finds("README.md:2:", "is no test", *self.guarantees())
+        self.assert_finds("README.md:2:", "take (coming)", *self.guarantees("store_a", "fault_d"))
+        # Defined, and not listed.
+        self.write("store/GUARANTEES.md", "\n| `store_a.b` |\n")
+        self.assert_finds("GUARANTEES.md:2:", "has no b", *self.guarantees("store_a"))
+
     def tidy(self, *built):
         build = self.root / ".build"
         build.mkdir(exist_ok=True)
