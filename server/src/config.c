@@ -11,6 +11,8 @@
 #define MIB              (1ull << 20)
 #define SEGMENT_MB_MAX   (1u << 20)
 #define PAYLOAD_MB_MAX   2047u
+#define RESERVE_MB_MAX   (1u << 20)
+#define PACE_MB_MAX      (1u << 20)
 #define THREADS_MAX      64u
 #define DRAIN_MAX        3600u
 #define PORT_MAX         65535u
@@ -173,6 +175,32 @@ static enum outcome set_durability(struct psd_config *config, const char *value)
     return TAKEN;
 }
 
+static enum outcome set_reserve(struct psd_config *config, const char *value)
+{
+    uint32_t number;
+
+    if (strcmp(value, "auto") == 0) {
+        config->reserve_bytes = 0;
+        return TAKEN;
+    }
+    if (!parse_number(value, 0, RESERVE_MB_MAX, &number)) {
+        return REFUSED;
+    }
+    config->reserve_bytes = number > 0 ? number * MIB : PLS_RESERVE_NONE;
+    return TAKEN;
+}
+
+static enum outcome set_compaction_pace(struct psd_config *config, const char *value)
+{
+    uint32_t number;
+
+    if (!parse_number(value, 0, PACE_MB_MAX, &number)) {
+        return REFUSED;
+    }
+    config->compaction_max_bytes_per_second = number * MIB;
+    return TAKEN;
+}
+
 static enum outcome set_threads(struct psd_config *config, const char *value)
 {
     return parse_number(value, 1, THREADS_MAX, &config->threads) ? TAKEN : REFUSED;
@@ -261,6 +289,26 @@ static const struct setting settings[] = {
                 "buffered, the end of this process.",
         .expected = "synced or buffered",
         .set = set_durability,
+    },
+    {
+        .flag = "reserve-mb",
+        .variable = "PAYLOADSTORE_RESERVE_MB",
+        .argument = "MIB",
+        .value = "auto",
+        .help = "Stop appends while the file system has no more free than this, which compaction "
+                "may use; 0: never, auto: 512, or 5 % of the file system where that is less.",
+        .expected = "auto, or a whole number of MiB from 0 to 1048576",
+        .set = set_reserve,
+    },
+    {
+        .flag = "compaction-max-mb-per-second",
+        .variable = "PAYLOADSTORE_COMPACTION_MAX_MB_PER_SECOND",
+        .argument = "MIB",
+        .value = "0",
+        .help = "Let compactions, all stores' together, copy no more than this a second; 0: as "
+                "fast as the disk goes.",
+        .expected = "a whole number of MiB a second from 0 to 1048576",
+        .set = set_compaction_pace,
     },
     {
         .flag = "threads",

@@ -20,8 +20,10 @@ struct psd_config {
     char *data_dir;
     uint64_t segment_max_bytes;
     uint32_t payload_max_bytes;
-    enum pls_durability durability; /* where a request leaves it open */
-    unsigned threads;               /* that poll the network */
+    enum pls_durability durability;           /* where a request leaves it open */
+    unsigned threads;                         /* that poll the network */
+    uint64_t reserve_bytes;                   /* as in pls_options */
+    uint64_t compaction_max_bytes_per_second; /* as in pls_options */
     unsigned drain_seconds;
     enum psd_log_level log_level;
     enum psd_log_format log_format;

@@ -116,6 +116,8 @@ static pls_dir *open_dir(const struct psd_config *config)
     const struct pls_options options = {
         .segment_max_bytes = config->segment_max_bytes,
         .payload_max_bytes = config->payload_max_bytes,
+        .reserve_bytes = config->reserve_bytes,
+        .compaction_max_bytes_per_second = config->compaction_max_bytes_per_second,
         .log = log_store_event,
     };
     struct pls_error error = {0};

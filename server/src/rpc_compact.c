@@ -160,6 +160,7 @@ static void send_summary(struct compact_call *c)
     summary.deleted_segments = s.deleted_segments;
     summary.reclaimed_bytes = s.reclaimed_bytes;
     summary.dry_run = c->dry_run;
+    summary.short_of_room = s.short_of_room;
     Payloadstore__V1__CompactSealedResponse response =
         PAYLOADSTORE__V1__COMPACT_SEALED_RESPONSE__INIT;
     response.summary = &summary;

@@ -57,6 +57,7 @@ static void reply(grpc_c_call *call, const char *name, const struct pls_stat *st
     response.segments = segments.pointers;
     response.n_segments = stat->n_segments;
     response.incarnation = (char *)stat->incarnation;
+    response.appends_stopped = stat->appends_stopped;
     response.free_bytes = stat->free_bytes;
     response.max_payload_bytes = stat->payload_max_bytes;
     payloadstore__v1__payload_store__stat__reply(call, &response);

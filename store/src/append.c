@@ -59,8 +59,9 @@ static void add_to_batch(struct plsi_batch *batch, struct pls_append *append, ui
 }
 
 /*
- * Moves from the queue what one write may take: as many parts and bytes as a batch has, and no
- * record beyond the one that fills the segment.
+ * Moves from the queue what one write may take: as many parts and bytes as a batch has, no record
+ * beyond the one that fills the segment, and none that the disk may have no room for beside others:
+ * what does not fit is refused by itself.
  */
 static void gather(pls_store *store)
 {
@@ -74,11 +75,14 @@ static void gather(pls_store *store)
     uint64_t end = batch->offset;
     while (store->queue.first != NULL && end <= store->dir->options.segment_max_bytes &&
            end - batch->offset < PLSI_BATCH_BYTES &&
-           batch->n_iov + store->queue.first->n_payload < PLSI_BATCH_IOV) {
+           batch->n_iov + store->queue.first->n_payload < PLSI_BATCH_IOV &&
+           (batch->n_iov == 0 || plsi_room_has(store->dir, end - batch->offset + PLSI_PREFIX +
+                                                               store->queue.first->ref.length))) {
         struct pls_append *append = plsi_appends_pop(&store->queue);
         add_to_batch(batch, append, end);
         end += PLSI_PREFIX + append->ref.length;
     }
+    batch->bytes = end - batch->offset;
 }
 
 enum next { NOTHING, NEEDS_SEGMENT, BATCH };
@@ -184,8 +188,11 @@ static void end_batch(pls_store *store)
     struct plsi_segment *segment = plsi_segment_hold(batch->segment);
     if (code == PLS_OK) {
         publish(store);
-    } else {
+    } else if (code != PLS_DISK_RESERVE) { /* which is found before anything is written */
         undo(batch);
+    }
+    if (code == PLS_NO_SPACE) {
+        plsi_room_doubt(store->dir);
     }
     leave_segment(store);
     if (code == PLS_OK) {
@@ -221,7 +228,10 @@ static void submit(pls_store *store)
     struct plsi_batch *batch = &store->batch;
     struct plsi_blob *blob = batch->segment->blob;
     atomic_store(&batch->turn, 0);
-    enum pls_code code = reserve_entries(batch);
+    enum pls_code code = plsi_room_take(store->dir, batch->bytes);
+    if (code == PLS_OK) {
+        code = reserve_entries(batch);
+    }
     if (code != PLS_OK) {
         on_written(store, code);
     } else {

@@ -40,8 +40,6 @@ struct plsi_backend_ops {
 
     enum pls_code (*list)(struct plsi_backend *backend, plsi_list_fn *fn, void *arg,
                           struct pls_error *error);
-    /* Bytes that can still be written. */
-    enum pls_code (*room)(struct plsi_backend *backend, uint64_t *bytes);
 
     /* A new, empty blob; fails where the name is taken. Durable when it returns. */
     enum pls_code (*create)(struct plsi_backend *backend, const char *name, struct plsi_blob **blob,
@@ -103,8 +101,15 @@ struct plsi_root {
     const struct plsi_root_ops *ops;
 };
 
+/* Bytes of the medium, which all stores of a root share. */
+struct plsi_space {
+    uint64_t free; /* that can still be written; INT64_MAX where nobody can tell */
+    uint64_t total;
+};
+
 struct plsi_root_ops {
     void (*close)(struct plsi_root *root);
+    enum pls_code (*space)(struct plsi_root *root, struct plsi_space *space);
     /* The names of what may be stores, in any order; size is 0. */
     enum pls_code (*list)(struct plsi_root *root, plsi_list_fn *fn, void *arg,
                           struct pls_error *error);

@@ -1,5 +1,5 @@
 /*
- * Compaction, third part: what is to be rewritten, one commit, then the sources go.
+ * Compaction, third part: what plan.c chose is rewritten, one commit, then the sources go.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,51 +10,11 @@
 #include "log.h"
 #include "store.h"
 
-/* -- the plan ---------------------------------------------------------------------------------- */
-
-/* A segment stays where too little of it is garbage, unless it is small, and would pile up with
- * others, or suspect. */
-static bool worth_rewriting(const struct plsi_rewrite *rw, const struct plsi_victim *victim)
-{
-    uint64_t bytes = atomic_load(&victim->segment->bytes);
-    uint64_t garbage = bytes - victim->live_bytes;
-    return bytes < rw->store->dir->options.segment_max_bytes / 4 || victim->segment->was_suspect ||
-           atomic_load(&victim->segment->suspect) ||
-           (double)garbage * 100 >= (double)bytes * rw->compact->options.min_garbage_percent;
-}
-
-static enum pls_code plan(struct plsi_rewrite *rw)
-{
-    struct pls_compact *compact = rw->compact;
-    if (compact->options.check_expected_live &&
-        compact->options.expected_live != compact->n_given) {
-        return plsi_fail(rw->error, PLS_EXPECTED_LIVE_DIFFERS,
-                         "%" PRIu64 " live refs were given, %" PRIu64 " expected", compact->n_given,
-                         compact->options.expected_live);
-    }
-    for (size_t i = 0; i < compact->n_victims; i++) {
-        struct plsi_victim *victim = &compact->victims[i];
-        victim->keep = victim->keep || !worth_rewriting(rw, victim);
-        if (!victim->keep) {
-            rw->progress.records_total += victim->live_records;
-            rw->progress.bytes_total += victim->live_bytes;
-        }
-    }
-    uint64_t room;
-    if (!compact->options.dry_run &&
-        rw->store->backend->ops->room(rw->store->backend, &room) == PLS_OK &&
-        room < rw->progress.bytes_total) {
-        return plsi_fail(rw->error, PLS_NO_SPACE,
-                         "the disk has %" PRIu64 " bytes free, the rewritten records need %" PRIu64,
-                         room, rw->progress.bytes_total);
-    }
-    return PLS_OK;
-}
-
 static void summarise(struct plsi_rewrite *rw)
 {
     struct pls_compact_summary *summary = &rw->compact->summary;
-    *summary = (struct pls_compact_summary){.live_records = rw->compact->n_loose};
+    *summary = (struct pls_compact_summary){.live_records = rw->compact->n_loose,
+                                            .short_of_room = summary->short_of_room};
     uint64_t deleted_bytes = 0;
     for (size_t i = 0; i < rw->compact->n_victims; i++) {
         const struct plsi_victim *victim = &rw->compact->victims[i];
@@ -163,7 +123,7 @@ static void finish(struct plsi_rewrite *rw)
 static enum pls_code rewrite_all(struct plsi_rewrite *rw)
 {
     struct pls_compact *compact = rw->compact;
-    enum pls_code code = plan(rw);
+    enum pls_code code = plsi_plan(rw);
     for (size_t i = 0; i < compact->n_victims && code == PLS_OK; i++) {
         if (!compact->victims[i].keep) {
             code = plsi_rewrite_victim(rw, &compact->victims[i]);
@@ -230,8 +190,9 @@ static void log_end(const struct plsi_rewrite *rw, enum pls_code code)
     } else if (!rw->compact->options.dry_run) {
         plsi_log(rw->store->dir, PLS_LOG_INFO, rw->store->name, "compacted",
                  "%" PRIu64 " live records moved, %" PRIu64 " segments deleted, %" PRIu64
-                 " kept, %" PRIu64 " bytes reclaimed",
-                 s->relocated_records, s->deleted_segments, s->kept_segments, s->reclaimed_bytes);
+                 " kept, %" PRIu64 " bytes reclaimed%s",
+                 s->relocated_records, s->deleted_segments, s->kept_segments, s->reclaimed_bytes,
+                 s->short_of_room ? "; there was no room for more" : "");
     }
 }
 

@@ -1,7 +1,7 @@
 /*
  * A compaction as its files share it: compact.c gathers the live refs, rewrite.c rewrites their
- * records, map.c writes the relocation table and reads the answer off it, commit.c plans and
- * commits.
+ * records, map.c writes the relocation table and reads the answer off it, plan.c
+ * plans and commit.c commits.
  *
  *   state      on disk                            left by
  *   gathering  nothing                            run, destroy
@@ -116,7 +116,16 @@ struct plsi_victim *plsi_victim_of(struct pls_compact *compact, uint32_t id);
 /* The first live record from number i on; n_records where there is none. */
 uint64_t plsi_victim_next(const struct plsi_victim *victim, uint64_t i);
 
+/* -- plan.c -- */
+
+/* Decides what is rewritten: what stays is marked, what there is to do is in `progress`.
+ * EXPECTED_LIVE_DIFFERS, NO_SPACE, NO_MEMORY. */
+enum pls_code plsi_plan(struct plsi_rewrite *rw);
+
 /* -- map.c -- */
+
+/* How many names of the last compaction's table were given: the next one carries them. */
+uint64_t plsi_names_given(const struct pls_compact *compact);
 
 /* Makes plsi_new_place possible, once all is rewritten. NO_MEMORY. */
 enum pls_code plsi_rank_records(struct pls_compact *compact);

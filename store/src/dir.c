@@ -95,11 +95,16 @@ enum pls_code pls_dir_open(const char *path, const struct pls_options *options, 
     if (code != PLS_OK) {
         goto free;
     }
+    code = plsi_room_init(dir, error);
+    if (code != PLS_OK) {
+        goto close_root;
+    }
     if (plsi_pool_init(&dir->pool, dir->options.io_threads) != 0) {
         code = plsi_fail(error, PLS_NO_MEMORY, "no memory for the I/O threads");
         goto close_root;
     }
     plsi_blocks_init(&dir->blocks);
+    plsi_pace_init(&dir->pace);
     pthread_mutex_init(&dir->admin, NULL);
     pthread_rwlock_init(&dir->tree_lock, NULL);
     *out = dir;
@@ -143,6 +148,7 @@ enum pls_code pls_dir_close(pls_dir *dir)
     pthread_rwlock_destroy(&dir->tree_lock);
     pthread_mutex_destroy(&dir->admin);
     plsi_blocks_fini(&dir->blocks);
+    plsi_pace_fini(&dir->pace);
     dir->root->ops->close(dir->root);
     free(dir);
     return first;

@@ -240,11 +240,6 @@ static enum pls_code files_list(struct plsi_backend *backend, plsi_list_fn *fn, 
     return list_names(files_of(backend)->dirfd, true, fn, arg, error);
 }
 
-static enum pls_code files_room(struct plsi_backend *backend, uint64_t *bytes)
-{
-    return code_of(plsi_sys_room(files_of(backend)->dirfd, bytes));
-}
-
 static enum pls_code files_sync_names(struct plsi_backend *backend, struct pls_error *error)
 {
     int cause = plsi_sys_fsync(files_of(backend)->dirfd);
@@ -383,7 +378,6 @@ static enum pls_code files_put_meta(struct plsi_backend *backend, const char *na
 static const struct plsi_backend_ops files_ops = {
     .close = files_close,
     .list = files_list,
-    .room = files_room,
     .create = files_create,
     .make_derived = files_make_derived,
     .open = files_open,
@@ -408,6 +402,15 @@ static void root_close(struct plsi_root *root)
     plsi_sys_close(root_of(root)->lockfd); /* and with it goes the lock */
     plsi_sys_close(root_of(root)->dirfd);
     free(root);
+}
+
+static enum pls_code root_space(struct plsi_root *root, struct plsi_space *space)
+{
+    enum pls_code code = code_of(plsi_sys_space(root_of(root)->dirfd, &space->free, &space->total));
+    if (code == PLS_OK && space->total == 0) {
+        space->free = space->total = INT64_MAX; /* some file systems know no end */
+    }
+    return code;
 }
 
 static enum pls_code root_list(struct plsi_root *root, plsi_list_fn *fn, void *arg,
@@ -447,6 +450,7 @@ static enum pls_code root_store(struct plsi_root *root, const char *name, bool c
 
 static const struct plsi_root_ops root_ops = {
     .close = root_close,
+    .space = root_space,
     .list = root_list,
     .store = root_store,
 };

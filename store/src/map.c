@@ -45,6 +45,15 @@ static uint64_t count_live(const struct plsi_victim *victim, uint64_t from, uint
     return n;
 }
 
+uint64_t plsi_names_given(const struct pls_compact *compact)
+{
+    uint64_t n = 0;
+    for (uint64_t i = 0; compact->standing != NULL && i < compact->standing->n_entries; i += 64) {
+        n += (uint64_t)__builtin_popcountll(compact->standing_given[i / 64]);
+    }
+    return n;
+}
+
 static enum pls_code rank_victim(struct plsi_victim *victim, uint64_t *rank)
 {
     uint64_t n = victim->n_records / PLSI_RANK_RECORDS + 1;

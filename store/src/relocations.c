@@ -15,6 +15,7 @@
 #define ENTRY_BYTES      32u
 #define ENTRIES_A_BLOCK  (BODY / ENTRY_BYTES)
 #define GIVEN            0x80000000u
+#define SHORT_OF_ROOM    1u  /* of the foot's flags */
 #define UNREADABLE_RUN   16u /* blocks in a row, beyond which nothing is looked for */
 
 /* -- the layout -------------------------------------------------------------------------------- */
@@ -29,7 +30,7 @@ static uint64_t entries_start(uint32_t n_segments)
     return blocks_for(n_segments, SEGMENTS_A_BLOCK) * PLSI_TABLE_BLOCK;
 }
 
-static uint64_t file_bytes(uint32_t n_segments, uint64_t n_entries)
+uint64_t plsi_relocations_bytes(uint32_t n_segments, uint64_t n_entries)
 {
     return entries_start(n_segments) + blocks_for(n_entries, ENTRIES_A_BLOCK) * PLSI_TABLE_BLOCK +
            PLSI_TABLE_BLOCK;
@@ -97,7 +98,9 @@ static bool read_foot(struct plsi_relocations *table, uint64_t bytes, struct pls
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         *fields[i] = plsi_get64(&c);
     }
-    if (table->n_entries > bytes || file_bytes(table->n_segments, table->n_entries) != bytes) {
+    table->summary.short_of_room = (plsi_get32(&c) & SHORT_OF_ROOM) != 0;
+    if (table->n_entries > bytes ||
+        plsi_relocations_bytes(table->n_segments, table->n_entries) != bytes) {
         plsi_fail(error, PLS_BAD_FORMAT, PLSI_RELOCATIONS_FILE " is not as long as it says");
         return false;
     }
@@ -430,6 +433,7 @@ static enum pls_code write_foot(struct plsi_table_writer *writer, struct pls_err
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         plsi_put64(&c, fields[i]);
     }
+    plsi_put32(&c, table->summary.short_of_room ? SHORT_OF_ROOM : 0);
     writer->filled = (size_t)(c.at - writer->block);
     return flush_block(writer, error);
 }

@@ -66,6 +66,9 @@ struct plsi_relocations *plsi_relocations_hold(struct plsi_relocations *table);
 /* Takes NULL. */
 void plsi_relocations_release(struct plsi_relocations *table);
 
+/* Bytes of a table's file. */
+uint64_t plsi_relocations_bytes(uint32_t n_segments, uint64_t n_entries);
+
 /* *table is NULL where there is no such file. BAD_FORMAT: damaged, or of a version unknown here. */
 enum pls_code plsi_relocations_open(struct plsi_backend *backend, const char *name,
                                     struct plsi_relocations **table, struct pls_error *error);

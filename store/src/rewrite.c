@@ -17,12 +17,43 @@
 #include "store.h"
 
 #define PROGRESS_MS 250
+#define WAIT_NS     INT64_C(20000000) /* between two looks at whether to go on */
 
 /* Where the outputs stood before a victim, to go back to. */
 struct checkpoint {
     size_t n_outputs;
     uint64_t end, entries;
 };
+
+static void report(struct plsi_rewrite *rw, uint64_t records, uint64_t bytes)
+{
+    rw->progress.records_done += records;
+    rw->progress.bytes_done += bytes;
+    int64_t now = plsi_now_ms();
+    if (rw->report != NULL && now - rw->reported_ms >= PROGRESS_MS) {
+        rw->reported_ms = now;
+        rw->report(rw->report_arg, &rw->progress);
+    }
+}
+
+/* -- the pace ---------------------------------------------------------------------------------- */
+
+/* Asked before every read of what is to be copied: waits where there is a pace to keep, and says
+ * why the run must end. */
+static enum pls_code wait_for_turn(struct plsi_rewrite *rw, size_t bytes)
+{
+    pls_dir *dir = rw->store->dir;
+    uint64_t rate = dir->options.compaction_max_bytes_per_second;
+    enum pls_code code = plsi_rewrite_interrupted(rw);
+    int64_t turn = rate > 0 && code == PLS_OK ? plsi_pace_turn(&dir->pace, rate, bytes) : 0;
+    int64_t left;
+    while (turn > 0 && code == PLS_OK && (left = turn - plsi_now_ns()) > 0) {
+        nanosleep(&(struct timespec){.tv_nsec = left < WAIT_NS ? left : WAIT_NS}, NULL);
+        report(rw, 0, 0);
+        code = plsi_rewrite_interrupted(rw);
+    }
+    return code;
+}
 
 /* -- writing ----------------------------------------------------------------------------------- */
 
@@ -213,7 +244,11 @@ static enum pls_code write_span(struct plsi_rewrite *rw)
 static enum pls_code rewrite_span(struct plsi_rewrite *rw)
 {
     bool whole;
-    enum pls_code code = plsi_check_span(&rw->check, damaged, rw, &whole);
+    enum pls_code code = wait_for_turn(rw, (size_t)rw->check.length);
+    if (code != PLS_OK) {
+        return code;
+    }
+    code = plsi_check_span(&rw->check, damaged, rw, &whole);
     if (code == PLS_OK && !whole && !rw->check_only) {
         return plsi_fail(rw->error, PLS_IO, "segment %" PRIu32 " reads now so and now so",
                          rw->victim->id);
@@ -229,9 +264,15 @@ static enum pls_code rewrite_large(struct plsi_rewrite *rw)
     struct plsi_segment *segment = NULL;
     enum pls_code code = rw->check_only ? PLS_OK : output_for_record(rw, &segment);
     uint64_t new_offset = segment != NULL ? atomic_load(&segment->end) : 0;
-    size_t part;
-    while (code == PLS_OK && (part = plsi_check_piece(&rw->check, &pieces)) > 0) {
-        code = segment != NULL ? write_bytes(rw, segment, rw->check.buffer, part) : PLS_OK;
+    uint64_t length = plsi_record_bytes(&pieces.record);
+    size_t part = 1;
+    while (code == PLS_OK && part > 0 && pieces.done < length) {
+        uint64_t left = length - pieces.done;
+        code = wait_for_turn(rw, left < PLSI_CHECK_BYTES ? (size_t)left : PLSI_CHECK_BYTES);
+        part = code == PLS_OK ? plsi_check_piece(&rw->check, &pieces) : 0;
+        if (part > 0 && segment != NULL) {
+            code = write_bytes(rw, segment, rw->check.buffer, part);
+        }
     }
     if (code == PLS_OK && !plsi_check_pieces_intact(&pieces)) {
         /* What was written of it the victim's checkpoint takes away. */
@@ -250,17 +291,6 @@ enum pls_code plsi_rewrite_interrupted(struct plsi_rewrite *rw)
         return plsi_compact_cancelled(rw->compact, rw->error);
     }
     return plsi_store_check_writer(rw->store, rw->compact->options.epoch, rw->error);
-}
-
-static void report(struct plsi_rewrite *rw, uint64_t records, uint64_t bytes)
-{
-    rw->progress.records_done += records;
-    rw->progress.bytes_done += bytes;
-    int64_t now = plsi_now_ms();
-    if (rw->report != NULL && now - rw->reported_ms >= PROGRESS_MS) {
-        rw->reported_ms = now;
-        rw->report(rw->report_arg, &rw->progress);
-    }
 }
 
 /* The live records from number *i on that can be read together; *i comes behind them. */
@@ -308,16 +338,13 @@ static enum pls_code rewrite_records(struct plsi_rewrite *rw)
     enum pls_code code = PLS_OK;
     uint64_t i = plsi_victim_next(rw->victim, 0);
     while (code == PLS_OK && i < rw->victim->n_records) {
-        code = plsi_rewrite_interrupted(rw);
-        enum pls_code found = code == PLS_OK ? gather_span(rw, &i) : PLS_OK;
+        enum pls_code found = gather_span(rw, &i);
         if (found != PLS_OK) {
             return index_lost(rw, found);
         }
-        if (code == PLS_OK) {
-            uint64_t n = rw->check.n, bytes = live_bytes_of(&rw->check);
-            code = rw->check.length > PLSI_CHECK_BYTES ? rewrite_large(rw) : rewrite_span(rw);
-            report(rw, n, bytes);
-        }
+        uint64_t n = rw->check.n, bytes = live_bytes_of(&rw->check);
+        code = rw->check.length > PLSI_CHECK_BYTES ? rewrite_large(rw) : rewrite_span(rw);
+        report(rw, n, bytes);
     }
     return code;
 }

@@ -112,6 +112,11 @@ void plsi_rotate_job(struct pls_job *job)
     pls_store *store = STORE_OF(job);
     struct pls_error error;
     plsi_ok(&error);
+    enum pls_code room = plsi_room_take(store->dir, 1);
+    if (room != PLS_OK) {
+        plsi_append_resume(store, room); /* room.c logs it, once and not for each append */
+        return;
+    }
     pthread_mutex_lock(&store->admin);
     /* A seal may have been quicker. The writer waits for this job, so nothing else changes
      * `active`. */

@@ -71,7 +71,8 @@ enum pls_code pls_store_stat(pls_store *store, struct pls_stat *stat, struct pls
     }
     const struct plsi_backend_ops *ops = store->backend->ops;
     code = ops->list(store->backend, add_usage, &stat->disk_usage_bytes, error);
-    if (code == PLS_OK && ops->room(store->backend, &stat->free_bytes) != PLS_OK) {
+    if (code == PLS_OK &&
+        plsi_room_stat(store->dir, &stat->free_bytes, &stat->appends_stopped) != PLS_OK) {
         code = plsi_fail(error, PLS_IO, "the free space of the disk cannot be told");
     }
     if (code == PLS_OK) {

@@ -42,6 +42,7 @@ struct plsi_batch {
                                      go */
     uint64_t epoch;               /* of all its appends; guarded by queue_lock */
     uint64_t offset;              /* in the segment, of the batch's first byte */
+    uint64_t bytes;
     int n_iov;
     enum pls_code code;
     atomic_int turn; /* who goes on: the second to come, the submitter or the completion */

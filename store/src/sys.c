@@ -16,6 +16,7 @@ static atomic_long calls_left;
 static atomic_int fault_error;
 static atomic_bool fault_goes_on;
 static atomic_bool syncs_pretended;
+static atomic_uint_fast64_t pretended_free, pretended_total;
 
 static void arm(long countdown, int error, bool on_and_on)
 {
@@ -39,6 +40,12 @@ void plsi_sys_fail_from(long countdown, int error)
 void plsi_sys_pretend_syncs(bool pretend)
 {
     atomic_store(&syncs_pretended, pretend);
+}
+
+void plsi_sys_pretend_space(uint64_t free, uint64_t total)
+{
+    atomic_store(&pretended_free, free);
+    atomic_store(&pretended_total, total);
 }
 
 long plsi_sys_calls(void)
@@ -194,15 +201,23 @@ int plsi_sys_lock(int fd)
     return failed < 0 ? failed : result(flock(fd, LOCK_EX | LOCK_NB));
 }
 
-int plsi_sys_room(int fd, uint64_t *bytes)
+int plsi_sys_space(int fd, uint64_t *free, uint64_t *total)
 {
     int failed = fault();
     if (failed < 0) {
         return failed;
     }
-    struct statvfs room;
-    int error = result(fstatvfs(fd, &room));
-    *bytes = error < 0 ? 0 : (uint64_t)room.f_bavail * room.f_frsize;
+    *total = atomic_load(&pretended_total);
+    *free = atomic_load(&pretended_free);
+    if (*total != 0) {
+        return 0;
+    }
+    struct statvfs space;
+    int error = result(fstatvfs(fd, &space));
+    if (error == 0) {
+        *free = (uint64_t)space.f_bavail * space.f_frsize;
+        *total = (uint64_t)space.f_blocks * space.f_frsize;
+    }
     return error;
 }
 

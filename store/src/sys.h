@@ -33,7 +33,8 @@ int plsi_sys_rename_noreplace(int dirfd, const char *from, const char *to);
 int plsi_sys_unlink(int dirfd, const char *name);
 int plsi_sys_mkdir(int dirfd, const char *name, mode_t mode);
 int plsi_sys_lock(int fd); /* -EWOULDBLOCK where another process holds it */
-int plsi_sys_room(int fd, uint64_t *bytes);
+/* Bytes of the file system: free for us, and in all. */
+int plsi_sys_space(int fd, uint64_t *free, uint64_t *total);
 int plsi_sys_random(void *buffer, size_t length);
 
 /* A directory walk; *dir takes a duplicate of dirfd. Next gives NULL at the end, *error 0 or
@@ -53,6 +54,8 @@ void plsi_sys_fail_at(long countdown, int error);
 void plsi_sys_fail_from(long countdown, int error);
 /* Whether syncs are only pretended, for tests that make thousands and lose no power. */
 void plsi_sys_pretend_syncs(bool pretend);
+/* What plsi_sys_space answers from now on; total 0: the truth again. */
+void plsi_sys_pretend_space(uint64_t free, uint64_t total);
 /* Calls made since the last plsi_sys_fail_at. */
 long plsi_sys_calls(void);
 

@@ -23,10 +23,12 @@ struct ending {
 };
 
 static const char *const variables[] = {
-    "PAYLOADSTORE_LISTEN",         "PAYLOADSTORE_DATA_DIR",   "PAYLOADSTORE_SEGMENT_MAX_MB",
-    "PAYLOADSTORE_MAX_PAYLOAD_MB", "PAYLOADSTORE_DURABILITY", "PAYLOADSTORE_THREADS",
-    "PAYLOADSTORE_DRAIN_SECONDS",  "PAYLOADSTORE_LOG_LEVEL",  "PAYLOADSTORE_LOG_FORMAT",
-    "QRUSTY_SEGMENT_MAX_MB",
+    "PAYLOADSTORE_LISTEN",         "PAYLOADSTORE_DATA_DIR",
+    "PAYLOADSTORE_SEGMENT_MAX_MB", "PAYLOADSTORE_MAX_PAYLOAD_MB",
+    "PAYLOADSTORE_DURABILITY",     "PAYLOADSTORE_THREADS",
+    "PAYLOADSTORE_DRAIN_SECONDS",  "PAYLOADSTORE_LOG_LEVEL",
+    "PAYLOADSTORE_LOG_FORMAT",     "QRUSTY_SEGMENT_MAX_MB",
+    "PAYLOADSTORE_RESERVE_MB",     "PAYLOADSTORE_COMPACTION_MAX_MB_PER_SECOND",
 };
 
 #define N_VARIABLES (sizeof variables / sizeof variables[0])
@@ -130,6 +132,8 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(config.segment_max_bytes, 256 << 20);
     assert_int_equal(config.payload_max_bytes, 64 << 20);
     assert_int_equal(config.durability, PLS_SYNCED);
+    assert_int_equal(config.reserve_bytes, 0); /* the store's default */
+    assert_int_equal(config.compaction_max_bytes_per_second, 0);
     assert_int_equal(config.threads, 2);
     assert_int_equal(config.drain_seconds, 10);
     assert_int_equal(config.log_level, PSD_LOG_INFO);
@@ -144,15 +148,32 @@ static void flags_set_everything(void **state)
     (void)state;
     parse(&config, ARGUMENTS("--data-dir=/srv/p", "--segment-max-mb", "1048576",
                              "--max-payload-mb=2047", "--durability=buffered", "--threads=64",
+                             "--reserve-mb=1048576", "--compaction-max-mb-per-second=1048576",
                              "--drain-seconds=0", "--log-level=debug", "--log-format=json"));
     assert_string_equal(config.data_dir, "/srv/p");
     assert_int_equal(config.segment_max_bytes, 1ull << 40);
     assert_int_equal(config.payload_max_bytes, 2047u << 20);
     assert_int_equal(config.durability, PLS_BUFFERED);
+    assert_int_equal(config.reserve_bytes, 1ull << 40);
+    assert_int_equal(config.compaction_max_bytes_per_second, 1ull << 40);
     assert_int_equal(config.threads, 64);
     assert_int_equal(config.drain_seconds, 0);
     assert_int_equal(config.log_level, PSD_LOG_DEBUG);
     assert_int_equal(config.log_format, PSD_LOG_FORMAT_JSON);
+    psd_config_fini(&config);
+}
+
+static void the_reserve_may_be_none_or_settled_by_the_store(void **state)
+{
+    struct psd_config config = {0};
+
+    (void)state;
+    parse(&config, ARGUMENTS("--reserve-mb=0"));
+    assert_true(config.reserve_bytes == PLS_RESERVE_NONE);
+    psd_config_fini(&config);
+
+    parse(&config, ARGUMENTS("--reserve-mb", "auto"));
+    assert_int_equal(config.reserve_bytes, 0);
     psd_config_fini(&config);
 }
 
@@ -180,6 +201,8 @@ static void variables_set_what_flags_leave_open(void **state)
     setenv("PAYLOADSTORE_SEGMENT_MAX_MB", "1", 1);
     setenv("PAYLOADSTORE_MAX_PAYLOAD_MB", "2", 1);
     setenv("PAYLOADSTORE_DURABILITY", "buffered", 1);
+    setenv("PAYLOADSTORE_RESERVE_MB", "3", 1);
+    setenv("PAYLOADSTORE_COMPACTION_MAX_MB_PER_SECOND", "4", 1);
     setenv("PAYLOADSTORE_THREADS", "3", 1);
     setenv("PAYLOADSTORE_DRAIN_SECONDS", "4", 1);
     setenv("PAYLOADSTORE_LOG_LEVEL", "error", 1);
@@ -192,6 +215,8 @@ static void variables_set_what_flags_leave_open(void **state)
     assert_int_equal(config.segment_max_bytes, 1 << 20);
     assert_int_equal(config.payload_max_bytes, 2 << 20);
     assert_int_equal(config.durability, PLS_BUFFERED);
+    assert_int_equal(config.reserve_bytes, 3 << 20);
+    assert_int_equal(config.compaction_max_bytes_per_second, 4 << 20);
     assert_int_equal(config.threads, 5); /* the flag wins */
     assert_int_equal(config.drain_seconds, 4);
     assert_int_equal(config.log_level, PSD_LOG_ERROR);
@@ -268,6 +293,14 @@ static const struct bad bad_values[] = {
     {"--segment-max-mb", "QRUSTY_SEGMENT_MAX_MB", "4294967297", "1 to 1048576"},
     {"--max-payload-mb", "PAYLOADSTORE_MAX_PAYLOAD_MB", "2048", "1 to 2047"},
     {"--max-payload-mb", "PAYLOADSTORE_MAX_PAYLOAD_MB", "64MB", "1 to 2047"},
+    {"--reserve-mb", "PAYLOADSTORE_RESERVE_MB", "1048577", "auto"},
+    {"--reserve-mb", "PAYLOADSTORE_RESERVE_MB", "-1", "0 to 1048576"},
+    {"--reserve-mb", "PAYLOADSTORE_RESERVE_MB", "none", "0 to 1048576"},
+    {"--reserve-mb", "PAYLOADSTORE_RESERVE_MB", "5%", "0 to 1048576"},
+    {"--compaction-max-mb-per-second", "PAYLOADSTORE_COMPACTION_MAX_MB_PER_SECOND", "1048577",
+     "0 to 1048576"},
+    {"--compaction-max-mb-per-second", "PAYLOADSTORE_COMPACTION_MAX_MB_PER_SECOND", "0.5",
+     "0 to 1048576"},
     {"--drain-seconds", "PAYLOADSTORE_DRAIN_SECONDS", "3601", "0 to 3600"},
     {"--durability", "PAYLOADSTORE_DURABILITY", "SYNCED", "synced or buffered"},
     {"--log-level", "PAYLOADSTORE_LOG_LEVEL", "loud", "debug, info, warning or error"},
@@ -344,10 +377,14 @@ static void other_arguments_are_refused(void **state)
 static void help_names_every_flag_its_variable_and_its_default(void **state)
 {
     static const char *const parts[] = {
-        "--listen",    "--data-dir",    "--segment-max-mb", "--max-payload-mb", "--durability",
-        "--threads",   "--log-level",   "--drain-seconds",  "--log-format",     "127.0.0.1:50051",
-        "./payloads",  "default: 64",   "default: 256",     "default: synced",  "default: 2",
-        "default: 10", "default: text", "default: info"};
+        "--listen",         "--data-dir",      "--segment-max-mb",
+        "--max-payload-mb", "--durability",    "--threads",
+        "--log-level",      "--drain-seconds", "--log-format",
+        "127.0.0.1:50051",  "./payloads",      "default: 64",
+        "default: 256",     "default: synced", "default: 2",
+        "default: 10",      "default: text",   "default: info",
+        "--reserve-mb",     "default: auto",   "--compaction-max-mb-per-second",
+        "default: 0"};
     struct ending ending;
 
     (void)state;
@@ -380,6 +417,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(defaults_are_the_documented_ones),
         TEST(flags_set_everything),
+        TEST(the_reserve_may_be_none_or_settled_by_the_store),
         TEST(listen_may_be_given_more_than_once),
         TEST(variables_set_what_flags_leave_open),
         TEST(a_flag_hides_even_a_bad_variable),

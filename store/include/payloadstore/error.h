@@ -24,6 +24,7 @@
     X(DAMAGED, "the record is damaged")                                                    \
     X(PAYLOAD_TOO_LARGE, "the payload is larger than this store takes")                    \
     X(NO_SPACE, "the disk is full")                                                        \
+    X(DISK_RESERVE, "the disk is down to its reserve: compact, or free some disk")         \
     X(IO, "the disk reported an error")                                                    \
     X(LOCKED, "another process holds the data directory")                                  \
     X(DENIED, "the operating system denies access")                                        \

@@ -42,6 +42,7 @@ extern "C" {
 #define PLS_PAYLOAD_LIMIT       0x7fffffffu /* bytes; a payload is under 2 GiB, whatever the options */
 #define PLS_SEGMENT_MAX_DEFAULT (256ull << 20) /* bytes */
 #define PLS_PAYLOAD_MAX_DEFAULT (64u << 20)    /* bytes */
+#define PLS_RESERVE_NONE        UINT64_MAX     /* appends may fill the disk */
 
 typedef struct pls_dir pls_dir;
 typedef struct pls_store pls_store;
@@ -63,7 +64,13 @@ struct pls_options {
     uint64_t segment_max_bytes; /* a segment larger than this takes no more records; 256 MiB */
     uint32_t payload_max_bytes; /* larger ones are refused; 64 MiB, PLS_PAYLOAD_LIMIT at most */
     unsigned io_threads;        /* threads that wait for the disk; 8 */
-    pls_log_fn *log;            /* NULL: nothing is logged */
+    /* Appends stop while the file system has no more bytes free for us than these, which
+     * compaction, seal and claim may use; 512 MiB, or 5 % of the file system where that is less. Or
+     * PLS_RESERVE_NONE. */
+    uint64_t reserve_bytes;
+    /* That compactions copy, all stores' together; no limit. Each byte is read and written once. */
+    uint64_t compaction_max_bytes_per_second;
+    pls_log_fn *log; /* NULL: nothing is logged */
     void *log_arg;
 };
 
@@ -71,7 +78,7 @@ struct pls_options {
  * Makes the directory where it is missing, locks it against other processes and opens the stores in
  * it. Waits for the disk. A store that cannot be opened is logged, and answers every call with the
  * cause; the others work. Errors: LOCKED (the text names the holder's process id), DENIED, IO,
- * NO_SPACE, NO_MEMORY, INVALID_ARGUMENT.
+ * NO_SPACE, NO_MEMORY, INVALID_ARGUMENT (also a reserve that leaves nothing of the file system).
  */
 PLS_API enum pls_code pls_dir_open(const char *path, const struct pls_options *options,
                                    pls_dir **dir, struct pls_error *error);
@@ -186,8 +193,9 @@ struct pls_append {
 
 /*
  * Appends a payload and calls append->done exactly once. Appends that wait share one gathered write
- * and, where SYNCED, one sync. Errors: PAYLOAD_TOO_LARGE, EPOCH_STALE, NO_SPACE (nothing of the
- * payload stays, the next append works once there is room), IO (it may have been written, but is
+ * and, where SYNCED, one sync. Errors: PAYLOAD_TOO_LARGE, EPOCH_STALE, DISK_RESERVE (the payload
+ * would take of the reserve) and NO_SPACE (nothing of the payload stays), after both of which the
+ * next append works once there is room, whoever made it, IO (it may have been written, but is
  * not answered; a new segment takes over), IDS_USED_UP, NO_STORE (deleted meanwhile), CLOSED,
  * NO_MEMORY.
  */
@@ -267,6 +275,7 @@ struct pls_compact_summary {
     uint64_t kept_segments;   /* sealed segments left in place */
     uint64_t deleted_segments;
     uint64_t reclaimed_bytes; /* of the deleted segments, less the outputs */
+    bool short_of_room;       /* segments stayed because the disk had no room for all outputs */
 };
 
 struct pls_damaged {
@@ -310,6 +319,9 @@ PLS_API void pls_compact_expect(pls_compact *compact, uint64_t n);
 /*
  * Rewrites the live records, commits, and deletes the frozen segments: all of it or, where an error
  * comes back, nothing. Waits for the disk, for long: not on a thread that others wait for.
+ * Where the disk, the reserve included, has no room for all outputs, the segments with most garbage
+ * that fit are rewritten, those without a live record deleted, and the others stay, as the summary
+ * says; NO_SPACE where there is no room even for the relocation table, or it runs out meanwhile.
  * `progress`, where not NULL, is called on this thread a few times a second. Errors:
  * EXPECTED_LIVE_DIFFERS, LIVE_DAMAGED, EPOCH_STALE, NO_SPACE, IO, IDS_USED_UP, CANCELLED, NO_STORE,
  * CLOSED, NO_MEMORY.
@@ -404,7 +416,8 @@ struct pls_stat {
     bool sealed; /* whether last_seal was ever given */
     struct pls_seal last_seal;
     char incarnation[33]; /* 32 hexadecimal digits */
-    uint64_t free_bytes;  /* that the file system still has for us */
+    bool appends_stopped; /* the file system is down to the reserve */
+    uint64_t free_bytes;  /* that appends may still use, the reserve not counted */
     uint32_t payload_max_bytes;
     struct pls_segment_stat *segments; /* by id, ascending; freed by pls_stat_fini */
     size_t n_segments;
