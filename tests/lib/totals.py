@@ -26,6 +26,12 @@ def report_of(case):
     return reported
 
 
+def says_skip(case):
+    """Whether a test ended by itself with the status that means: not possible on this machine."""
+    skipped = case.find("skipped")
+    return skipped is not None and "SKIP_RETURN_CODE" in skipped.get("message", "")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--trouble", type=int, default=0, help="failures outside the tests")
@@ -33,7 +39,7 @@ def main():
     options = parser.parse_args()
 
     passed, failed = 0, options.trouble
-    failures = []
+    failures, skips = [], []
     for path in options.reports:
         if not os.path.exists(path):  # a shell's pattern that matched nothing
             continue
@@ -46,8 +52,10 @@ def main():
             continue
         for case in cases:
             name = f"{preset}: {case.get('name')}"
-            # Whatever did not run, say for a missing program, has proved nothing.
-            if case.get("status") == "run":
+            # Whatever else did not run, say for a missing program, has proved nothing.
+            if says_skip(case):
+                skips.append(name)
+            elif case.get("status") == "run":
                 passed += 1
                 lines = report_of(case)
                 if lines:
@@ -57,6 +65,9 @@ def main():
                 failed += 1
                 failures.append(f"{name} ({case.get('status')})")
 
+    if skips:
+        print("\nSkipped, as not possible on this machine:")
+        print("\n".join(f"  {name}" for name in skips))
     if failures:
         print("\nFailed:")
         print("\n".join(f"  {name}" for name in failures))
