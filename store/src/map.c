@@ -294,9 +294,9 @@ enum pls_code plsi_write_table(struct pls_compact *compact, struct plsi_backend 
     if (writer == NULL) {
         return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
     }
-    enum pls_code code =
-        plsi_table_writer_begin(writer, backend, &compact->seal, list_segments(compact),
-                                (uint32_t)(compact->n_outputs + compact->n_victims), error);
+    enum pls_code code = plsi_table_writer_begin(
+        writer, backend, &compact->store->dir->blocks, &compact->seal, list_segments(compact),
+        (uint32_t)(compact->n_outputs + compact->n_victims), error);
     if (code == PLS_OK) {
         code = write_entries(compact, writer, error);
         if (code == PLS_OK) {

@@ -269,8 +269,8 @@ static enum pls_code load_segments(pls_store *store, const struct found *found,
 static enum pls_code take_relocations(pls_store *store, bool known, struct pls_error *error)
 {
     struct plsi_relocations *table;
-    enum pls_code code =
-        plsi_relocations_open(store->backend, PLSI_RELOCATIONS_FILE, &table, error);
+    enum pls_code code = plsi_relocations_open(store->backend, &store->dir->blocks,
+                                               PLSI_RELOCATIONS_FILE, &table, error);
     if (code != PLS_OK || table == NULL) {
         return code;
     }

@@ -4,16 +4,14 @@
 #include <stdlib.h>
 
 #include "bytes.h"
-#include "checksum.h"
 #include "error.h"
 
 #define MAGIC            "PLSRELOC"
 #define VERSION          1u
-#define BODY             (PLSI_TABLE_BLOCK - 4u) /* bytes of a block before its checksum */
 #define SEGMENT_BYTES    16u
-#define SEGMENTS_A_BLOCK (BODY / SEGMENT_BYTES)
+#define SEGMENTS_A_BLOCK (PLSI_BLOCK_BODY / SEGMENT_BYTES)
 #define ENTRY_BYTES      32u
-#define ENTRIES_A_BLOCK  (BODY / ENTRY_BYTES)
+#define ENTRIES_A_BLOCK  (PLSI_BLOCK_BODY / ENTRY_BYTES)
 #define GIVEN            0x80000000u
 #define SHORT_OF_ROOM    1u  /* of the foot's flags */
 #define UNREADABLE_RUN   16u /* blocks in a row, beyond which nothing is looked for */
@@ -27,13 +25,13 @@ static uint64_t blocks_for(uint64_t n, uint64_t a_block)
 
 static uint64_t entries_start(uint32_t n_segments)
 {
-    return blocks_for(n_segments, SEGMENTS_A_BLOCK) * PLSI_TABLE_BLOCK;
+    return blocks_for(n_segments, SEGMENTS_A_BLOCK) * PLSI_BLOCK;
 }
 
 uint64_t plsi_relocations_bytes(uint32_t n_segments, uint64_t n_entries)
 {
-    return entries_start(n_segments) + blocks_for(n_entries, ENTRIES_A_BLOCK) * PLSI_TABLE_BLOCK +
-           PLSI_TABLE_BLOCK;
+    return entries_start(n_segments) + blocks_for(n_entries, ENTRIES_A_BLOCK) * PLSI_BLOCK +
+           PLSI_BLOCK;
 }
 
 /* -- reading ----------------------------------------------------------------------------------- */
@@ -55,27 +53,18 @@ void plsi_relocations_release(struct plsi_relocations *table)
     free(table);
 }
 
-/* IO: the disk would not read it, and may yet; DAMAGED: these are not the bytes that were written.
- */
-static enum pls_code read_block(struct plsi_blob *blob, uint64_t offset,
-                                uint8_t block[PLSI_TABLE_BLOCK])
+static enum pls_code read_block(struct plsi_blob *blob, uint64_t offset, uint8_t block[PLSI_BLOCK])
 {
-    size_t got;
     enum pls_code code;
-    blob->ops->read(blob, offset, block, PLSI_TABLE_BLOCK, PLSI_MAY_WAIT, &got, &code);
-    struct plsi_bytes c = {block + BODY};
-    if (code != PLS_OK) {
-        return PLS_IO;
-    }
-    bool whole = got == PLSI_TABLE_BLOCK && plsi_get32(&c) == plsi_crc32c(0, block, BODY);
-    return whole ? PLS_OK : PLS_DAMAGED;
+    plsi_block_read(blob, offset, PLSI_MAY_WAIT, block, &code);
+    return code;
 }
 
 static bool read_foot(struct plsi_relocations *table, uint64_t bytes, struct pls_error *error)
 {
-    uint8_t block[PLSI_TABLE_BLOCK];
-    if (bytes < PLSI_TABLE_BLOCK || bytes % PLSI_TABLE_BLOCK != 0 ||
-        read_block(table->blob, bytes - PLSI_TABLE_BLOCK, block) != PLS_OK ||
+    uint8_t block[PLSI_BLOCK];
+    if (bytes < PLSI_BLOCK || bytes % PLSI_BLOCK != 0 ||
+        read_block(table->blob, bytes - PLSI_BLOCK, block) != PLS_OK ||
         memcmp(block, MAGIC, 8) != 0) {
         plsi_fail(error, PLS_BAD_FORMAT, PLSI_RELOCATIONS_FILE " is damaged");
         return false;
@@ -109,7 +98,7 @@ static bool read_foot(struct plsi_relocations *table, uint64_t bytes, struct pls
 
 static bool read_segments(struct plsi_relocations *table, struct pls_error *error)
 {
-    uint8_t block[PLSI_TABLE_BLOCK];
+    uint8_t block[PLSI_BLOCK];
     struct plsi_bytes c = {block};
     table->segments = calloc((size_t)table->n_segments + 1, sizeof *table->segments);
     if (table->segments == NULL) {
@@ -117,7 +106,7 @@ static bool read_segments(struct plsi_relocations *table, struct pls_error *erro
         return false;
     }
     for (uint32_t i = 0; i < table->n_segments; i++) {
-        uint64_t at = (uint64_t)(i / SEGMENTS_A_BLOCK) * PLSI_TABLE_BLOCK;
+        uint64_t at = (uint64_t)(i / SEGMENTS_A_BLOCK) * PLSI_BLOCK;
         if (i % SEGMENTS_A_BLOCK == 0) {
             if (read_block(table->blob, at, block) != PLS_OK) {
                 plsi_fail(error, PLS_BAD_FORMAT, PLSI_RELOCATIONS_FILE " is damaged");
@@ -137,8 +126,9 @@ static bool read_segments(struct plsi_relocations *table, struct pls_error *erro
     return true;
 }
 
-enum pls_code plsi_relocations_open(struct plsi_backend *backend, const char *name,
-                                    struct plsi_relocations **table, struct pls_error *error)
+enum pls_code plsi_relocations_open(struct plsi_backend *backend, struct plsi_blocks *blocks,
+                                    const char *name, struct plsi_relocations **table,
+                                    struct pls_error *error)
 {
     struct pls_error local;
     struct pls_error *cause = error != NULL ? error : &local;
@@ -159,6 +149,8 @@ enum pls_code plsi_relocations_open(struct plsi_backend *backend, const char *na
     }
     atomic_init(&opened->references, 1);
     opened->blob = blob;
+    opened->blocks = blocks;
+    opened->number = plsi_blocks_file(blocks);
     if (!read_foot(opened, bytes, cause) || !read_segments(opened, cause)) {
         plsi_relocations_release(opened);
         return cause->code;
@@ -211,11 +203,30 @@ static int compare_name(const struct plsi_moved *moved, uint32_t file, uint64_t 
     return (moved->old_offset > offset) - (moved->old_offset < offset);
 }
 
-static enum pls_code read_entries(const struct plsi_relocations *table, uint64_t block_number,
-                                  uint8_t block[PLSI_TABLE_BLOCK])
+static uint64_t entries_at(const struct plsi_relocations *table, uint64_t block_number)
 {
-    return read_block(table->blob,
-                      entries_start(table->n_segments) + block_number * PLSI_TABLE_BLOCK, block);
+    return entries_start(table->n_segments) + block_number * PLSI_BLOCK;
+}
+
+/* A block of entries, from the cache or the file; held for the caller where OK. */
+static enum pls_code hold_entries(const struct plsi_relocations *table, uint64_t block_number,
+                                  struct plsi_buffer **block)
+{
+    *block = plsi_blocks_find(table->blocks, table->number, block_number);
+    if (*block != NULL) {
+        return PLS_OK;
+    }
+    *block = plsi_buffer_create(PLSI_BLOCK);
+    if (*block == NULL) {
+        return PLS_IO;
+    }
+    enum pls_code code = read_block(table->blob, entries_at(table, block_number), (*block)->bytes);
+    if (code == PLS_OK) {
+        plsi_blocks_add(table->blocks, table->number, block_number, *block);
+    } else {
+        plsi_buffer_release(*block);
+    }
+    return code;
 }
 
 /* Within a block that begins at entry `first`. */
@@ -242,14 +253,14 @@ static bool find_in_block(const struct plsi_relocations *table, const uint8_t *b
     return false;
 }
 
-/* The first block from number `from` on that can be read, in `block`; `to` where there is none. Not
- * looked for to the end: a disk that reads nothing is to be found out soon. */
+/* The first block from number `from` on that can be read, held for the caller; `to` where there is
+ * none. Not looked for to the end: a disk that reads nothing is to be found out soon. */
 static uint64_t readable_from(const struct plsi_relocations *table, uint64_t from, uint64_t to,
-                              uint8_t block[PLSI_TABLE_BLOCK], enum pls_code *unread)
+                              struct plsi_buffer **block, enum pls_code *unread)
 {
     enum pls_code code;
     uint64_t end = to - from < UNREADABLE_RUN ? to : from + UNREADABLE_RUN;
-    while (from < end && (code = read_entries(table, from, block)) != PLS_OK) {
+    while (from < end && (code = hold_entries(table, from, block)) != PLS_OK) {
         *unread = *unread == PLS_IO ? PLS_IO : code;
         from++;
     }
@@ -259,7 +270,6 @@ static uint64_t readable_from(const struct plsi_relocations *table, uint64_t fro
 enum pls_code plsi_relocations_find(const struct plsi_relocations *table, uint32_t file,
                                     uint64_t offset, struct plsi_moved *moved, uint64_t *i)
 {
-    uint8_t block[PLSI_TABLE_BLOCK];
     uint64_t low = 0, high = blocks_for(table->n_entries, ENTRIES_A_BLOCK);
     enum pls_code unread = PLS_NO_RECORD; /* why a block that may hold it was not looked at */
     /* The last block whose first name is not above the one looked for, if it holds it, holds it
@@ -267,14 +277,19 @@ enum pls_code plsi_relocations_find(const struct plsi_relocations *table, uint32
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
         enum pls_code skipped = unread;
-        uint64_t at = readable_from(table, middle, high, block, &skipped);
+        struct plsi_buffer *block;
+        uint64_t at = readable_from(table, middle, high, &block, &skipped);
         bool above = false;
         if (at < high) {
-            if (find_in_block(table, block, at * ENTRIES_A_BLOCK, file, offset, moved, i)) {
+            bool found =
+                find_in_block(table, block->bytes, at * ENTRIES_A_BLOCK, file, offset, moved, i);
+            struct plsi_moved first;
+            decode_entry(block->bytes, 0, &first);
+            plsi_buffer_release(block);
+            if (found) {
                 return PLS_OK;
             }
-            decode_entry(block, 0, moved);
-            above = compare_name(moved, file, offset) < 0;
+            above = compare_name(&first, file, offset) < 0;
         }
         if (above) {
             low = at + 1;
@@ -302,7 +317,8 @@ bool plsi_table_cursor_next(struct plsi_table_cursor *cursor, struct plsi_moved 
     }
     uint64_t first = cursor->next / ENTRIES_A_BLOCK * ENTRIES_A_BLOCK;
     if (cursor->block_of != first) {
-        if (read_entries(cursor->table, first / ENTRIES_A_BLOCK, cursor->block) != PLS_OK) {
+        if (read_block(cursor->table->blob, entries_at(cursor->table, first / ENTRIES_A_BLOCK),
+                       cursor->block) != PLS_OK) {
             *code = PLS_DAMAGED;
             return false;
         }
@@ -321,15 +337,14 @@ static enum pls_code flush_block(struct plsi_table_writer *writer, struct pls_er
     if (writer->filled == 0) {
         return PLS_OK;
     }
-    memset(writer->block + writer->filled, 0, BODY - writer->filled);
-    struct plsi_bytes c = {writer->block + BODY};
-    plsi_put32(&c, plsi_crc32c(0, writer->block, BODY));
+    memset(writer->block + writer->filled, 0, PLSI_BLOCK_BODY - writer->filled);
+    plsi_block_close(writer->block);
     enum pls_code code =
-        plsi_append_and_wait(writer->table->blob, writer->offset, writer->block, PLSI_TABLE_BLOCK);
+        plsi_append_and_wait(writer->table->blob, writer->offset, writer->block, PLSI_BLOCK);
     if (code != PLS_OK) {
         return plsi_fail(error, code, "writing the relocation table: %s", pls_strerror(code));
     }
-    writer->offset += PLSI_TABLE_BLOCK;
+    writer->offset += PLSI_BLOCK;
     writer->filled = 0;
     return PLS_OK;
 }
@@ -338,7 +353,7 @@ static enum pls_code flush_block(struct plsi_table_writer *writer, struct pls_er
 static uint8_t *make_room(struct plsi_table_writer *writer, size_t bytes, enum pls_code *code,
                           struct pls_error *error)
 {
-    *code = writer->filled + bytes > BODY ? flush_block(writer, error) : PLS_OK;
+    *code = writer->filled + bytes > PLSI_BLOCK_BODY ? flush_block(writer, error) : PLS_OK;
     if (*code != PLS_OK) {
         return NULL;
     }
@@ -362,7 +377,8 @@ static enum pls_code write_segments(struct plsi_table_writer *writer, struct pls
 }
 
 enum pls_code plsi_table_writer_begin(struct plsi_table_writer *writer,
-                                      struct plsi_backend *backend, const struct pls_seal *seal,
+                                      struct plsi_backend *backend, struct plsi_blocks *blocks,
+                                      const struct pls_seal *seal,
                                       struct plsi_table_segment *segments, uint32_t n_segments,
                                       struct pls_error *error)
 {
@@ -385,6 +401,8 @@ enum pls_code plsi_table_writer_begin(struct plsi_table_writer *writer,
     }
     atomic_init(&table->references, 1);
     table->blob = blob;
+    table->blocks = blocks;
+    table->number = plsi_blocks_file(blocks);
     table->seal = *seal;
     table->segments = segments;
     table->n_segments = n_segments;

@@ -10,7 +10,7 @@
  * something up.
  *
  * Threads: a finished table may be read by any number of threads. Nothing of it is kept in memory
- * but its segments and a block at a time.
+ * but its segments, and blocks in the directory's cache.
  */
 #ifndef PLSI_RELOCATIONS_H
 #define PLSI_RELOCATIONS_H
@@ -21,12 +21,11 @@
 #include <stdint.h>
 
 #include "backend.h"
+#include "blocks.h"
 #include "payloadstore/payloadstore.h"
 
 #define PLSI_RELOCATIONS_FILE      "relocations.tab"
 #define PLSI_RELOCATIONS_TEMPORARY "relocations.tmp"
-
-#define PLSI_TABLE_BLOCK 4096u
 
 enum plsi_role {
     PLSI_ROLE_OUTPUT = 1, /* made by the compaction: there before any source may go */
@@ -55,6 +54,8 @@ struct pls_ref plsi_moved_to(const struct plsi_moved *moved);
 struct plsi_relocations {
     atomic_uint references;
     struct plsi_blob *blob;
+    struct plsi_blocks *blocks; /* the directory's */
+    uint64_t number;            /* the file's, in the cache */
     struct pls_seal seal;
     struct pls_compact_summary summary;
     struct plsi_table_segment *segments; /* by id, ascending */
@@ -70,8 +71,9 @@ void plsi_relocations_release(struct plsi_relocations *table);
 uint64_t plsi_relocations_bytes(uint32_t n_segments, uint64_t n_entries);
 
 /* *table is NULL where there is no such file. BAD_FORMAT: damaged, or of a version unknown here. */
-enum pls_code plsi_relocations_open(struct plsi_backend *backend, const char *name,
-                                    struct plsi_relocations **table, struct pls_error *error);
+enum pls_code plsi_relocations_open(struct plsi_backend *backend, struct plsi_blocks *blocks,
+                                    const char *name, struct plsi_relocations **table,
+                                    struct pls_error *error);
 
 /* The role a segment had in the compaction; 0: none. */
 enum plsi_role plsi_relocations_role(const struct plsi_relocations *table, uint32_t id);
@@ -88,7 +90,7 @@ struct plsi_table_cursor {
     const struct plsi_relocations *table;
     uint64_t next;     /* number of the entry that comes next */
     uint64_t block_of; /* what `block` holds: the entries from here on; UINT64_MAX: nothing */
-    uint8_t block[PLSI_TABLE_BLOCK];
+    uint8_t block[PLSI_BLOCK];
 };
 void plsi_table_cursor_init(struct plsi_table_cursor *cursor, const struct plsi_relocations *table);
 /* False at the end, and, with *code DAMAGED, where the table cannot be read. */
@@ -103,12 +105,13 @@ struct plsi_table_writer {
     struct plsi_relocations *table;
     uint64_t offset; /* in the file, of the block being filled */
     size_t filled;   /* bytes of it */
-    uint8_t block[PLSI_TABLE_BLOCK];
+    uint8_t block[PLSI_BLOCK];
 };
 
 /* Takes the array `segments`, on failure too. */
 enum pls_code plsi_table_writer_begin(struct plsi_table_writer *writer,
-                                      struct plsi_backend *backend, const struct pls_seal *seal,
+                                      struct plsi_backend *backend, struct plsi_blocks *blocks,
+                                      const struct pls_seal *seal,
                                       struct plsi_table_segment *segments, uint32_t n_segments,
                                       struct pls_error *error);
 enum pls_code plsi_table_writer_add(struct plsi_table_writer *writer,

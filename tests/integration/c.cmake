@@ -26,3 +26,4 @@ endfunction()
 
 payloadstore_service_test(real_job_c)
 payloadstore_service_test(compact_stream)
+payloadstore_service_test(many_refs)

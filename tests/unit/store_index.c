@@ -2,13 +2,19 @@
  * and behind. */
 #include "store_fixture.h"
 
+#include <endian.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
+#include "checksum.h"
+#include "clock.h"
 #include "dir.h"
 #include "index.h"
 #include "store.h"
+#include "sys.h"
 
 #define RECORD UINT64_C(10) /* bytes a record, its prefix included */
 
@@ -368,6 +374,89 @@ static void an_index_of_another_version_closes_the_store(void **state)
     assert_many(fx, &refs);
 }
 
+/* -- start-up ---------------------------------------------------------------------------------- */
+
+#define SEGMENT_BYTES (256 * MIB)
+
+/* A segment of two records, sparse, and its index, as they are once it is finished. */
+static void make_segment(struct fixture *fx, uint32_t id, uint32_t crc_of_zeros)
+{
+    const uint32_t length = (uint32_t)(SEGMENT_BYTES / 2 - 4), prefix = htole32(length);
+    struct plsi_backend *backend = fx->store->backend;
+    struct plsi_blob *data, *file;
+    char name[PLSI_FILE_NAME], path[64];
+    plsi_segment_name(id, name);
+    assert_int_equal(backend->ops->make_derived(backend, name, &data, NULL), PLS_OK);
+    snprintf(path, sizeof path, "s/%s", name);
+    plsi_index_name(id, name);
+    assert_int_equal(backend->ops->make_derived(backend, name, &file, NULL), PLS_OK);
+    struct plsi_index *index = plsi_index_create(&fx->dir->blocks, id, data, file);
+    assert_non_null(index);
+    assert_int_equal(plsi_index_reserve(index, 2), PLS_OK);
+    for (uint64_t i = 0; i < 2; i++) {
+        uint64_t offset = i * SEGMENT_BYTES / 2;
+        file_write(fx, path, offset, &prefix, sizeof prefix);
+        plsi_index_add(index, &(struct plsi_entry){offset, length, crc_of_zeros});
+    }
+    file_cut(fx, path, SEGMENT_BYTES);
+    assert_int_equal(plsi_index_finish(index, SEGMENT_BYTES), PLS_OK);
+    plsi_index_destroy(index);
+    data->ops->release(data);
+}
+
+static uint32_t crc_of_zeros(size_t n)
+{
+    uint8_t *zeros = calloc(1, n);
+    assert_non_null(zeros);
+    uint32_t crc = plsi_crc32c(0, zeros, n);
+    free(zeros);
+    return crc;
+}
+
+static void time_open(struct fixture *fx, uint32_t n, long *calls, size_t *heap)
+{
+    fx_close(fx);
+    size_t before = mallinfo2().uordblks;
+    int64_t from = plsi_now_ns();
+    plsi_sys_fail_at(0, 0);
+    fx_open(fx);
+    *calls = plsi_sys_calls();
+    *heap = mallinfo2().uordblks - before;
+    printf("# %u segments of 256 MiB: opened in %.1f ms, %ld system calls, %zu bytes of heap\n", n,
+           (double)(plsi_now_ns() - from) / 1e6, *calls, *heap);
+}
+
+static void start_up_reads_the_marks_alone(void **state)
+{
+    struct fixture *fx = *state;
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_cur < 4096) {
+        skip(); /* a segment and its index hold a descriptor each */
+    }
+    uint32_t crc = crc_of_zeros(SEGMENT_BYTES / 2 - 4);
+    long calls_10, calls_1000;
+    size_t heap_10, heap_1000;
+    plsi_sys_pretend_syncs(true);
+    for (uint32_t id = 1; id <= 10; id++) {
+        make_segment(fx, id, crc);
+    }
+    time_open(fx, 10, &calls_10, &heap_10);
+    for (uint32_t id = 11; id <= 1000; id++) {
+        make_segment(fx, id, crc);
+    }
+    time_open(fx, 1000, &calls_1000, &heap_1000);
+    plsi_sys_pretend_syncs(false);
+    assert_true(calls_1000 - calls_10 <= 990 * 10);
+    assert_true(heap_1000 - heap_10 <= 990 * 1024);
+    struct pls_stat stat;
+    assert_int_equal(pls_store_stat(fx->store, &stat, NULL), PLS_OK);
+    assert_int_equal(stat.records, 2000);
+    pls_stat_fini(&stat);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -385,6 +474,7 @@ int main(void)
         STORE_TEST(an_index_lost_while_the_store_is_open_changes_no_answer),
         STORE_TEST(an_index_without_its_segment_is_the_trace_of_a_lost_one),
         STORE_TEST(an_index_of_another_version_closes_the_store),
+        STORE_TEST(start_up_reads_the_marks_alone),
     };
     return cmocka_run_group_tests_name("store_index", tests, NULL, NULL);
 }

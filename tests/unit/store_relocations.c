@@ -428,6 +428,7 @@ static void a_damaged_block_of_the_table_harms_no_other(void **state)
     for (uint32_t block = 0; block * A_BLOCK < MANY; block++) {
         uint64_t at = (block + 1) * BLOCK + 9; /* behind the segments' */
         file_flip(fx, "s/relocations.tab", at);
+        fx_reopen(fx); /* with no block in the cache */
         for (uint32_t i = 0; i < MANY; i++) {
             if (i / A_BLOCK == block) {
                 assert_unreadable(fx->store, &refs[i], PLS_DAMAGED);
