@@ -278,11 +278,6 @@ static bool begin(struct compact_call *c)
         fail(c, PLS_INVALID_ARGUMENT, "the first message has no seal");
         return false;
     }
-    if (m->carry_recent_ms != 0) {
-        fail_reason(c, GRPC_C_UNIMPLEMENTED, PAYLOADSTORE__V1__REASON__REASON_UNSPECIFIED,
-                    "carry_recent_ms is not implemented yet");
-        return false;
-    }
     if (m->map_only && m->n_live > 0) {
         fail(c, PLS_INVALID_ARGUMENT, "map_only takes no live refs");
         return false;
@@ -293,7 +288,8 @@ static bool begin(struct compact_call *c)
                                                 .min_garbage_percent = m->min_garbage_percent,
                                                 .dry_run = m->dry_run,
                                                 .map_only = m->map_only,
-                                                .keep_damaged = m->keep_damaged};
+                                                .keep_damaged = m->keep_damaged,
+                                                .carry_recent_ms = m->carry_recent_ms};
     c->dry_run = m->dry_run;
     struct pls_error error;
     pls_compact *compact = NULL;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "checksum.h"
+#include "clock.h"
 #include "log.h"
 #include "store.h"
 
@@ -149,11 +150,17 @@ static void undo(struct plsi_batch *batch)
     }
 }
 
-/* Lets go of the batch's segment; a seal may be waiting for that. */
-static void leave_segment(pls_store *store)
+/* Lets go of the batch's segment; a seal may be waiting for that. A record counts as appended after
+ * its write, not before it: so it is younger. */
+static void leave_segment(pls_store *store, bool written)
 {
+    int64_t now = plsi_now_ms();
     pthread_mutex_lock(&store->queue_lock);
     struct plsi_segment *segment = store->batch.segment;
+    if (written) {
+        plsi_recent_note(&segment->recent, segment->id, store->batch.offset,
+                         atomic_load(&segment->end), now);
+    }
     store->batch.segment = NULL;
     pthread_cond_broadcast(&store->idle);
     pthread_mutex_unlock(&store->queue_lock);
@@ -194,7 +201,7 @@ static void end_batch(pls_store *store)
     if (code == PLS_NO_SPACE) {
         plsi_room_doubt(store->dir);
     }
-    leave_segment(store);
+    leave_segment(store, code == PLS_OK);
     if (code == PLS_OK) {
         answer(store, appends, segment);
     } else {

@@ -3,18 +3,16 @@
 #define PLSI_CLOCK_H
 
 #include <stdint.h>
-#include <time.h>
 
-static inline int64_t plsi_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
+int64_t plsi_now_ns(void);
 
 static inline int64_t plsi_now_ms(void)
 {
     return plsi_now_ns() / 1000000;
 }
+
+/* For tests: the clock of the whole process stands still from now on, and moves by shifts alone. */
+void plsi_clock_stop(void);
+void plsi_clock_shift(int64_t ms);
 
 #endif

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "ages.h"
 #include "clock.h"
 #include "compact.h"
 #include "error.h"
@@ -18,7 +19,7 @@ static void summarise(struct plsi_rewrite *rw)
     uint64_t deleted_bytes = 0;
     for (size_t i = 0; i < rw->compact->n_victims; i++) {
         const struct plsi_victim *victim = &rw->compact->victims[i];
-        summary->live_records += victim->live_records;
+        summary->live_records += victim->live_records - victim->carried_records;
         if (victim->keep) {
             summary->kept_segments++;
             continue;
@@ -84,6 +85,7 @@ static void switch_over(struct plsi_rewrite *rw)
         plsi_segment_release(victim->segment);
         victim->segment = NULL;
     }
+    plsi_ages_remove(rw->store, compact->seal.sealed_id);
     /* Not on disk yet, but no seal may give this handle again, nor one before it be compacted. */
     plsi_state_close_seals(&rw->store->state, compact->seal.sealed_id);
     compact->committed = true;
@@ -137,7 +139,16 @@ static enum pls_code rewrite_all(struct plsi_rewrite *rw)
         return PLS_OK;
     }
     code = sync_outputs(rw);
-    return code == PLS_OK ? plsi_write_table(compact, rw->store->backend, rw->error) : code;
+    if (code == PLS_OK) {
+        code = plsi_write_table(compact, rw->store->backend, rw->error);
+    }
+    if (code == PLS_OK) {
+        enum pls_code dated = plsi_carry_moments(compact);
+        code = dated == PLS_OK ? PLS_OK
+                               : plsi_fail(rw->error, dated == PLS_NO_MEMORY ? dated : PLS_IO,
+                                           "dating the rewritten records: %s", pls_strerror(dated));
+    }
+    return code;
 }
 
 /* Before the commit every error leaves nothing behind. */

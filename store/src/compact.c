@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "bits.h"
 #include "error.h"
 #include "store.h"
 
@@ -27,28 +28,14 @@ static enum pls_code check_handle(const struct plsi_state *state, const struct p
                      seal->compaction_id, pls_strerror(code));
 }
 
-static uint64_t *new_bits(uint64_t n)
-{
-    return calloc(n / 64 + 1, sizeof(uint64_t));
-}
-
-/* Sets bit i; false where it was set before. */
-static bool set_bit(uint64_t *bits, uint64_t i)
-{
-    uint64_t bit = 1ull << (i % 64);
-    bool was_set = (bits[i / 64] & bit) != 0;
-    bits[i / 64] |= bit;
-    return !was_set;
-}
-
 static enum pls_code take_victim(struct plsi_victim *victim, struct plsi_segment *segment,
                                  bool has_names)
 {
     victim->id = segment->id;
     victim->segment = segment;
     victim->n_records = plsi_index_count(segment->index);
-    victim->live = new_bits(victim->n_records);
-    victim->given = has_names ? new_bits(victim->n_records) : NULL;
+    victim->live = plsi_bits_create(victim->n_records);
+    victim->given = has_names ? plsi_bits_create(victim->n_records) : NULL;
     return victim->live != NULL && (victim->given != NULL || !has_names) ? PLS_OK : PLS_NO_MEMORY;
 }
 
@@ -79,7 +66,7 @@ static enum pls_code take_names(struct pls_compact *compact, struct pls_error *e
     if (compact->standing == NULL) {
         return PLS_OK;
     }
-    compact->standing_given = new_bits(compact->standing->n_entries);
+    compact->standing_given = plsi_bits_create(compact->standing->n_entries);
     return compact->standing_given != NULL ? PLS_OK
                                            : plsi_fail(error, PLS_NO_MEMORY, "out of memory");
 }
@@ -244,9 +231,9 @@ static enum pls_code mark(struct pls_compact *compact, struct plsi_victim *victi
         return PLS_DAMAGED;
     }
     if (by_name && victim->given != NULL) {
-        set_bit(victim->given, found.i);
+        plsi_bit_set(victim->given, found.i);
     }
-    if (set_bit(victim->live, found.i)) {
+    if (plsi_bit_set(victim->live, found.i)) {
         victim->live_records++;
         victim->live_bytes += PLSI_PREFIX + (uint64_t)ref->length;
     }
@@ -298,7 +285,7 @@ static enum pls_code mark_moved(struct pls_compact *compact, const struct pls_re
         keep_segment_of(compact, &now);
     }
     if (code == PLS_OK || code == PLS_DAMAGED) {
-        set_bit(compact->standing_given, i);
+        plsi_bit_set(compact->standing_given, i);
     }
     return code;
 }
@@ -415,6 +402,7 @@ void pls_compact_destroy(pls_compact *compact)
         plsi_segment_release(compact->victims[i].segment);
         free(compact->victims[i].live);
         free(compact->victims[i].given);
+        free(compact->victims[i].carried);
         free(compact->victims[i].ranks);
     }
     for (size_t i = 0; i < compact->n_outputs; i++) {
@@ -425,6 +413,7 @@ void pls_compact_destroy(pls_compact *compact)
     free(compact->outputs);
     free(compact->damaged);
     free(compact->standing_given);
+    free(compact->standing_carried);
     plsi_relocations_release(compact->standing);
     plsi_relocations_release(compact->result);
     compact->magic = 0;

@@ -31,8 +31,10 @@ struct plsi_victim {
     uint32_t id;
     struct plsi_segment *segment; /* held until the commit */
     uint64_t n_records;
-    uint64_t *live;  /* a bit a record */
-    uint64_t *given; /* a bit a record: given by this very name; NULL: all live ones were */
+    uint64_t *live;    /* a bit a record */
+    uint64_t *given;   /* a bit a record: given by this very name; NULL: all live ones were */
+    uint64_t *carried; /* a bit a record: live only because it is recent; or NULL */
+    uint64_t carried_records;
     uint64_t live_records, live_bytes;
     bool keep; /* stays in place */
     /* Once all is rewritten: how many records were moved before this segment's first, and before
@@ -75,6 +77,7 @@ struct pls_compact {
     /* Names that the last compaction forwards, and which of them are given now: a bit an entry. */
     struct plsi_relocations *standing; /* held; NULL: there are none */
     uint64_t *standing_given;
+    uint64_t *standing_carried; /* not given, and forwarded all the same; or NULL: none */
 
     struct pls_compact_summary summary;
     struct plsi_relocations *result; /* held: the map */
@@ -124,8 +127,8 @@ enum pls_code plsi_plan(struct plsi_rewrite *rw);
 
 /* -- map.c -- */
 
-/* How many names of the last compaction's table were given: the next one carries them. */
-uint64_t plsi_names_given(const struct pls_compact *compact);
+/* How many names of the last compaction's table were given or are recent: the next one has them. */
+uint64_t plsi_names_forwarded(const struct pls_compact *compact);
 
 /* Makes plsi_new_place possible, once all is rewritten. NO_MEMORY. */
 enum pls_code plsi_rank_records(struct pls_compact *compact);
@@ -139,6 +142,21 @@ void plsi_given_name(struct pls_compact *compact, struct pls_ref *ref);
 /* Writes the relocation table under its temporary name; it is compact->result. */
 enum pls_code plsi_write_table(struct pls_compact *compact, struct plsi_backend *backend,
                                struct pls_error *error);
+
+/* Records that were moved before record i of a rewritten segment, which need not be live. */
+uint64_t plsi_rank(const struct plsi_victim *victim, uint64_t i);
+
+/* -- carry.c -- */
+
+/*
+ * With carry_recent_ms: makes live what is recent and was not given, forwards the older names of
+ * what is recent, and leaves in place a segment of which recent bytes are in no index. Once all
+ * live refs were given. Waits for the disk. NO_MEMORY, IO.
+ */
+enum pls_code plsi_carry(struct pls_compact *compact, struct pls_error *error);
+/* Gives the outputs' records the moments at which they were first appended. After
+ * plsi_rank_records. NO_MEMORY, DAMAGED. */
+enum pls_code plsi_carry_moments(struct pls_compact *compact);
 
 /* -- rewrite.c -- */
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ages.h"
 #include "compact.h"
 #include "error.h"
 #include "log.h"
@@ -86,6 +87,7 @@ static void remove_segments(pls_store *store)
     plsi_table_release_all(all, n);
     plsi_table_set_relocations(&store->table, NULL);
     store->backend->ops->remove(store->backend, PLSI_RELOCATIONS_FILE, NULL);
+    plsi_ages_remove(store, UINT32_MAX);
     store->backend->ops->sync_names(store->backend, NULL);
 }
 

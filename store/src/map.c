@@ -4,11 +4,12 @@
  *
  * The one stream are the records that were moved, in file order; the entries of the outputs, in the
  * order in which they were written, are where they lie now. The other are the older names that were
- * given: each is forwarded to where its record lies after this compaction. A name that was not
- * given is forwarded no longer.
+ * given, or are carried over: each is forwarded to where its record lies after this compaction. Any
+ * other name is forwarded no longer.
  */
 #include <stdlib.h>
 
+#include "bits.h"
 #include "compact.h"
 #include "error.h"
 #include "store.h"
@@ -45,11 +46,13 @@ static uint64_t count_live(const struct plsi_victim *victim, uint64_t from, uint
     return n;
 }
 
-uint64_t plsi_names_given(const struct pls_compact *compact)
+uint64_t plsi_names_forwarded(const struct pls_compact *compact)
 {
     uint64_t n = 0;
     for (uint64_t i = 0; compact->standing != NULL && i < compact->standing->n_entries; i += 64) {
-        n += (uint64_t)__builtin_popcountll(compact->standing_given[i / 64]);
+        uint64_t carried =
+            compact->standing_carried != NULL ? compact->standing_carried[i / 64] : 0;
+        n += (uint64_t)__builtin_popcountll(compact->standing_given[i / 64] | carried);
     }
     return n;
 }
@@ -102,11 +105,16 @@ static struct plsi_output *output_of(struct pls_compact *compact, uint64_t rank)
     return &compact->outputs[low];
 }
 
+uint64_t plsi_rank(const struct plsi_victim *victim, uint64_t i)
+{
+    uint64_t from = i / PLSI_RANK_RECORDS * PLSI_RANK_RECORDS;
+    return victim->ranks[i / PLSI_RANK_RECORDS] + count_live(victim, from, i);
+}
+
 enum pls_code plsi_new_place(struct pls_compact *compact, const struct plsi_victim *victim,
                              uint64_t i, struct pls_ref *place)
 {
-    uint64_t from = i / PLSI_RANK_RECORDS * PLSI_RANK_RECORDS;
-    uint64_t rank = victim->ranks[i / PLSI_RANK_RECORDS] + count_live(victim, from, i);
+    uint64_t rank = plsi_rank(victim, i);
     struct plsi_output *output = output_of(compact, rank);
     struct plsi_entry entry;
     enum pls_code code = plsi_cursor_get(&output->cursor, rank - output->first_rank, &entry);
@@ -131,9 +139,11 @@ struct streams {
     bool has_old_name, has_moved;
 };
 
-static bool is_set(const uint64_t *bits, uint64_t i)
+/* By its own name. */
+static bool is_given(const struct plsi_victim *victim, uint64_t i)
 {
-    return (bits[i / 64] >> (i % 64) & 1) != 0;
+    bool carried = victim->carried != NULL && plsi_bit(victim->carried, i);
+    return !carried && (victim->given == NULL || plsi_bit(victim->given, i));
 }
 
 static void set_place(struct plsi_moved *moved, const struct pls_ref *place)
@@ -165,27 +175,35 @@ static enum pls_code follow_record(struct pls_compact *compact, struct plsi_move
     return code;
 }
 
-/* The next older name that was given. A block none of whose names was is not read: it may be
- * damaged. */
-static bool next_given(struct pls_compact *compact, struct plsi_table_cursor *cursor,
-                       struct plsi_moved *name, enum pls_code *code)
+/* The next older name to forward. A block without any is not read: it may be damaged. */
+static bool next_forwarded(struct pls_compact *compact, struct plsi_table_cursor *cursor,
+                           struct plsi_moved *name, enum pls_code *code)
 {
     *code = PLS_OK;
     if (compact->standing == NULL) {
         return false;
     }
-    cursor->next = next_set(compact->standing_given, cursor->next, compact->standing->n_entries);
-    return plsi_table_cursor_next(cursor, name, code);
+    uint64_t n = compact->standing->n_entries;
+    uint64_t next = next_set(compact->standing_given, cursor->next, n);
+    if (compact->standing_carried != NULL) {
+        uint64_t carried = next_set(compact->standing_carried, cursor->next, n);
+        next = carried < next ? carried : next;
+    }
+    cursor->next = next;
+    bool there = plsi_table_cursor_next(cursor, name, code);
+    *code = *code == PLS_IO ? PLS_DAMAGED : *code;
+    return there;
 }
 
 static enum pls_code next_old_name(struct streams *streams)
 {
     enum pls_code code;
     streams->has_old_name =
-        next_given(streams->compact, &streams->cursor, &streams->old_name, &code);
+        next_forwarded(streams->compact, &streams->cursor, &streams->old_name, &code);
     if (streams->has_old_name) {
         code = follow_record(streams->compact, &streams->old_name);
-        streams->old_name.given = true;
+        streams->old_name.given =
+            plsi_bit(streams->compact->standing_given, streams->cursor.next - 1);
     }
     return code;
 }
@@ -201,10 +219,8 @@ static enum pls_code describe_moved(struct streams *streams, const struct plsi_v
         code = plsi_new_place(streams->compact, victim, i, &place);
     }
     if (code == PLS_OK) {
-        streams->moved =
-            (struct plsi_moved){.old_file = victim->id,
-                                .old_offset = entry.offset,
-                                .given = victim->given == NULL || is_set(victim->given, i)};
+        streams->moved = (struct plsi_moved){
+            .old_file = victim->id, .old_offset = entry.offset, .given = is_given(victim, i)};
         set_place(&streams->moved, &place);
     }
     return code;
@@ -318,8 +334,9 @@ void plsi_given_name(struct pls_compact *compact, struct pls_ref *ref)
     struct plsi_moved name;
     enum pls_code code;
     plsi_table_cursor_init(&cursor, compact->standing);
-    while (next_given(compact, &cursor, &name, &code)) {
-        if (name.new_file == ref->file_id && name.new_offset == ref->offset) {
+    while (next_forwarded(compact, &cursor, &name, &code)) {
+        if (name.new_file == ref->file_id && name.new_offset == ref->offset &&
+            plsi_bit(compact->standing_given, cursor.next - 1)) {
             ref->file_id = name.old_file;
             ref->offset = name.old_offset;
             return;
@@ -351,7 +368,7 @@ enum pls_code pls_compact_next_map(pls_compact *compact, struct pls_relocation *
             ++*n;
         }
     }
-    return code;
+    return code == PLS_IO ? PLS_DAMAGED : code;
 }
 
 size_t pls_compact_next_damaged(pls_compact *compact, struct pls_damaged *damaged, size_t max)

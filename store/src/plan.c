@@ -121,7 +121,7 @@ static enum pls_code fit(struct plsi_rewrite *rw)
     struct plsi_space space;
     struct need need = {.segment_max = dir->options.segment_max_bytes,
                         .n_sealed = compact->n_victims,
-                        .n_names = plsi_names_given(compact)};
+                        .n_names = plsi_names_forwarded(compact)};
     if (dir->root->ops->space(dir->root, &space) != PLS_OK) {
         return PLS_OK; /* the writes will tell */
     }
@@ -155,11 +155,15 @@ enum pls_code plsi_plan(struct plsi_rewrite *rw)
                          "%" PRIu64 " live refs were given, %" PRIu64 " expected", compact->n_given,
                          compact->options.expected_live);
     }
+    enum pls_code code = plsi_carry(compact, rw->error);
+    if (code != PLS_OK) {
+        return code;
+    }
     for (size_t i = 0; i < compact->n_victims; i++) {
         struct plsi_victim *victim = &compact->victims[i];
         victim->keep = victim->keep || (victim->live_records > 0 && !worth_rewriting(rw, victim));
     }
-    enum pls_code code = fit(rw);
+    code = fit(rw);
     for (size_t i = 0; i < compact->n_victims && code == PLS_OK; i++) {
         if (!compact->victims[i].keep) {
             rw->progress.records_total += compact->victims[i].live_records;

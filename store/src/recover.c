@@ -10,6 +10,8 @@
  *   store.state                  program wrote since
  *   compact_NNNN.tmp,            never committed: deleted, beside a state
  *   relocations.tmp
+ *   seal_NNNN.ages of no open    deleted, beside a state
+ *   seal, seal_NNNN.ages.tmp
  *   a state that says deleted    the deletion is finished; the name keeps epoch and next id
  *   the active segment as the    it goes on being active
  *   clean close left it, and no
@@ -29,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ages.h"
 #include "error.h"
 #include "log.h"
 #include "store.h"
@@ -44,6 +47,7 @@ struct ids {
 struct found {
     pls_store *store;
     struct ids segments, outputs, indexes; /* ascending, once all are found */
+    bool ages;
     bool no_memory;
 };
 
@@ -80,6 +84,7 @@ static bool note_file(void *arg, const char *name, uint64_t size)
                  "%s is not the name of a segment; it is left alone", name);
         break;
     case PLSI_FILE_OTHER:
+        found->ages |= plsi_ages_is_file(name, &id);
         break;
     }
     return true;
@@ -184,6 +189,9 @@ static enum pls_code remove_left_overs(const struct found *found, struct pls_err
     }
     if (code == PLS_OK && !store->state.deleted) {
         remove_lost_indexes(found);
+    }
+    if (code == PLS_OK && found->ages) {
+        code = store->backend->ops->list(store->backend, plsi_ages_sweep, store, error);
     }
     return code;
 }

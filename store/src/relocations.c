@@ -317,9 +317,10 @@ bool plsi_table_cursor_next(struct plsi_table_cursor *cursor, struct plsi_moved 
     }
     uint64_t first = cursor->next / ENTRIES_A_BLOCK * ENTRIES_A_BLOCK;
     if (cursor->block_of != first) {
-        if (read_block(cursor->table->blob, entries_at(cursor->table, first / ENTRIES_A_BLOCK),
-                       cursor->block) != PLS_OK) {
-            *code = PLS_DAMAGED;
+        cursor->block_of = UINT64_MAX;
+        *code = read_block(cursor->table->blob, entries_at(cursor->table, first / ENTRIES_A_BLOCK),
+                           cursor->block);
+        if (*code != PLS_OK) {
             return false;
         }
         cursor->block_of = first;
@@ -327,6 +328,11 @@ bool plsi_table_cursor_next(struct plsi_table_cursor *cursor, struct plsi_moved 
     decode_entry(cursor->block, cursor->next - first, moved);
     cursor->next++;
     return true;
+}
+
+void plsi_table_cursor_skip(struct plsi_table_cursor *cursor)
+{
+    cursor->next = (cursor->next / ENTRIES_A_BLOCK + 1) * ENTRIES_A_BLOCK;
 }
 
 /* -- writing ----------------------------------------------------------------------------------- */

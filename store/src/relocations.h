@@ -93,9 +93,11 @@ struct plsi_table_cursor {
     uint8_t block[PLSI_BLOCK];
 };
 void plsi_table_cursor_init(struct plsi_table_cursor *cursor, const struct plsi_relocations *table);
-/* False at the end, and, with *code DAMAGED, where the table cannot be read. */
+/* False at the end, and, with *code DAMAGED or IO, where the table cannot be read. */
 bool plsi_table_cursor_next(struct plsi_table_cursor *cursor, struct plsi_moved *moved,
                             enum pls_code *code);
+/* On to the next block, where this one cannot be read. */
+void plsi_table_cursor_skip(struct plsi_table_cursor *cursor);
 
 /* -- writing ----------------------------------------------------------------------------------- */
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bits.h"
 #include "check.h"
 #include "clock.h"
 #include "compact.h"
@@ -182,6 +183,18 @@ static enum pls_code add_entry(struct plsi_rewrite *rw, struct plsi_segment *seg
 
 /* -- a span of records ------------------------------------------------------------------------- */
 
+/* Nobody said that it is live: no reason to end, and none to delete it. */
+static enum pls_code carried_damaged(struct plsi_rewrite *rw, const struct pls_ref *ref)
+{
+    plsi_log(rw->store->dir, PLS_LOG_WARNING, rw->store->name, "damaged",
+             "a recent record, not given as live, is damaged at %" PRIu32 ":%" PRIu64
+             ": its segment stays",
+             ref->file_id, ref->offset);
+    return rw->compact->options.keep_damaged
+               ? plsi_compact_unreadable(rw->compact, ref, PLS_LIVE_DAMAGED, rw->error)
+               : PLS_OK;
+}
+
 /* Ends the rewriting, or, where damage is reported and lived with, lets the victim stay and the
  * rest be checked. */
 static enum pls_code damaged(void *arg, const struct plsi_record *record)
@@ -189,12 +202,15 @@ static enum pls_code damaged(void *arg, const struct plsi_record *record)
     struct plsi_rewrite *rw = arg;
     struct pls_ref ref = plsi_check_ref(&rw->check, record);
     uint64_t i = record->i;
-    bool by_name = rw->victim->given == NULL || (rw->victim->given[i / 64] >> (i % 64) & 1) != 0;
+    rw->victim->keep = true;
+    rw->check_only = true;
+    if (rw->victim->carried != NULL && plsi_bit(rw->victim->carried, i)) {
+        return carried_damaged(rw, &ref);
+    }
+    bool by_name = rw->victim->given == NULL || plsi_bit(rw->victim->given, i);
     if (!by_name) {
         plsi_given_name(rw->compact, &ref);
     }
-    rw->victim->keep = true;
-    rw->check_only = true;
     return plsi_compact_unreadable(rw->compact, &ref, PLS_LIVE_DAMAGED, rw->error);
 }
 

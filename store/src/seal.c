@@ -1,13 +1,15 @@
 /*
  * Seal: every segment that exists is frozen, and a new one takes the appends.
  *
- * In this order: the new segment durable, the handle recorded, the answer. A crash before the
- * record leaves an empty segment; one after it, a handle nobody was told, which the next Seal gives
- * out again.
+ * In this order: the new segment durable, the ages of what is frozen, the handle recorded, the
+ * answer. A crash before the record leaves an empty segment, and perhaps ages that belong to no
+ * handle; one after it, a handle nobody was told, which the next Seal gives out again.
  */
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "ages.h"
+#include "clock.h"
 #include "error.h"
 #include "log.h"
 #include "store.h"
@@ -46,8 +48,28 @@ static void forget_segment(pls_store *store, struct plsi_segment *segment)
     plsi_segment_release(segment);
 }
 
+/* In the state that is on disk afterwards: the oldest handle may have had to make room. */
+static enum pls_code record(pls_store *store, const struct plsi_state *state, int64_t now,
+                            struct pls_error *error)
+{
+    enum pls_code code = plsi_ages_write(store, state->seal.sealed_id, now, error);
+    if (code == PLS_OK) {
+        code = plsi_state_write(store->backend, state, error);
+    }
+    if (code != PLS_OK) {
+        plsi_ages_forget(store, state->seal.sealed_id);
+        return code;
+    }
+    if (store->state.n_open == PLSI_OPEN_SEALS_MAX) {
+        plsi_ages_remove(store, store->state.open[0]);
+    }
+    store->state = *state;
+    return PLS_OK;
+}
+
 static enum pls_code freeze(pls_store *store, struct pls_error *error)
 {
+    int64_t now = plsi_now_ms();
     if (store->next_id + 1 > UINT32_MAX) {
         return plsi_fail(error, PLS_IDS_USED_UP, "%s", pls_strerror(PLS_IDS_USED_UP));
     }
@@ -68,12 +90,11 @@ static enum pls_code freeze(pls_store *store, struct pls_error *error)
     if (code != PLS_OK) {
         return code;
     }
-    code = plsi_state_write(store->backend, &state, error);
+    code = record(store, &state, now, error);
     if (code != PLS_OK) {
         forget_segment(store, segment);
         return code;
     }
-    store->state = state;
     plsi_segment_release(store->resume);
     store->resume = NULL;
     plsi_set_active(store, segment);

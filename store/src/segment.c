@@ -38,6 +38,7 @@ void plsi_segment_release(struct plsi_segment *segment)
     }
     plsi_index_destroy(segment->index);
     segment->blob->ops->release(segment->blob);
+    plsi_runs_fini(&segment->recent.runs);
     free(segment);
 }
 

@@ -21,6 +21,7 @@
 #include "backend.h"
 #include "index.h"
 #include "payloadstore/payloadstore.h"
+#include "recent.h"
 #include "relocations.h"
 
 #define PLSI_PREFIX              4u           /* bytes of a record before its payload */
@@ -44,6 +45,7 @@ struct plsi_segment {
     bool was_suspect;     /* before this start: to be rewritten whatever its garbage share */
     atomic_bool finished; /* synced, its index marked complete */
     struct plsi_segment *next_to_finish; /* guarded by the store's queue_lock */
+    struct plsi_recent recent; /* when its records were appended, as far as that is known */
 };
 
 /* Takes the blob and the index's file (NULL: none could be made), on failure too. NULL where memory

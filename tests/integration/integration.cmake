@@ -17,6 +17,7 @@ endfunction()
 # The times leave room for a sanitizer on a busy machine.
 payloadstore_python_test(real_job real_job.py LABELS integration tools TIMEOUT 600)
 payloadstore_python_test(grpcurl grpcurl_test.py LABELS integration tools TIMEOUT 600)
+payloadstore_python_test(carry carry_test.py LABELS integration tools TIMEOUT 600)
 payloadstore_python_test(lifecycle lifecycle_test.py LABELS integration tools TIMEOUT 600)
 
 # What ghz measures under a sanitizer, or beside other tests, says nothing.

@@ -18,7 +18,7 @@ target_link_libraries(store_fixture
 
 foreach(test IN ITEMS
         append read seal compact damage recover dir state index delete threads faults format
-        relocations model claim verify seen sync room)
+        relocations model claim verify seen sync room carry)
     add_executable(test_store_${test} ${store_tests_dir}/store_${test}.c)
     # Some tests look below the public header.
     target_include_directories(test_store_${test} PRIVATE ${store_tests_dir}/../../store/src)

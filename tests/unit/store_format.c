@@ -1,9 +1,12 @@
-/* FORMAT.md: its hex dumps, written to files, are a store. */
+/* FORMAT.md: its hex dumps, written to files, are a store, and what a store writes is such a dump.
+ */
 #include "store_fixture.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "clock.h"
 
 #define DUMP_MAX ((size_t)16 * KIB)
 
@@ -32,7 +35,7 @@ static bool add_line(struct dump *dump, const char *line)
 }
 
 /* The dumps of the page in order. */
-enum { SEGMENT, INDEX, STATE, RELOCATIONS, DUMPS };
+enum { SEGMENT, INDEX, STATE, RELOCATIONS, SEAL_AGES, DUMPS };
 
 static void read_dumps(struct dump dumps[DUMPS])
 {
@@ -82,10 +85,29 @@ static void the_dumps_of_the_page_are_a_store(void **state)
     pls_store_release(plain);
 }
 
+static void a_seal_writes_the_ages_of_the_page(void **state)
+{
+    static struct dump dumps[DUMPS];
+    struct fixture *fx = *state;
+    read_dumps(dumps);
+    plsi_clock_stop();
+    put_text(fx->store, "abc");
+    put_text(fx->store, "def");
+    plsi_clock_shift(9500);
+    put_text(fx->store, "ghi");
+    plsi_clock_shift(500);
+    seal(fx->store);
+    uint8_t bytes[DUMP_MAX];
+    assert_int_equal(file_size(fx, "s/seal_0000.ages"), dumps[SEAL_AGES].n);
+    file_read(fx, "s/seal_0000.ages", 0, bytes, dumps[SEAL_AGES].n);
+    assert_memory_equal(bytes, dumps[SEAL_AGES].bytes, dumps[SEAL_AGES].n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_TEST(the_dumps_of_the_page_are_a_store),
+        STORE_TEST(a_seal_writes_the_ages_of_the_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

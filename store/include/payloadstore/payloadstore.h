@@ -261,6 +261,8 @@ struct pls_compact_options {
     bool dry_run;                 /* check and count, change nothing */
     bool map_only;                /* the map of a compaction that has committed, once more */
     bool keep_damaged; /* report unreadable live refs and go on, their segments staying */
+    uint64_t
+        carry_recent_ms; /* carry over what was appended so recently before the Seal; 0: none */
 };
 
 struct pls_compact_progress {
@@ -269,10 +271,10 @@ struct pls_compact_progress {
 };
 
 struct pls_compact_summary {
-    uint64_t live_records; /* distinct live refs that lay in sealed segments */
-    uint64_t relocated_records;
-    uint64_t relocated_bytes; /* prefixes included */
-    uint64_t kept_segments;   /* sealed segments left in place */
+    uint64_t live_records;      /* distinct live refs that lay in sealed segments */
+    uint64_t relocated_records; /* carried ones included */
+    uint64_t relocated_bytes;   /* prefixes included */
+    uint64_t kept_segments;     /* sealed segments left in place */
     uint64_t deleted_segments;
     uint64_t reclaimed_bytes; /* of the deleted segments, less the outputs */
     bool short_of_room;       /* segments stayed because the disk had no room for all outputs */
@@ -291,6 +293,18 @@ struct pls_relocation {
  * Begins a compaction of the segments that `seal` froze: begin, live any number of times, expect
  * where wanted, run once, next_map until it gives 0, destroy. One at a time for a store. Nothing on
  * disk changes before run.
+ *
+ * With carry_recent_ms all is kept that was appended within that time before the Seal, live or not,
+ * for a caller whose appends may have been on their way while it listed its live refs. What is
+ * carried so is copied like a live record and is no garbage, and every ref to it that reads now
+ * reads until a compaction commits in which it was neither given nor recent. It is in no map and
+ * not among the live_records. Moving does not make a record younger. Times are taken by the
+ * monotonic clock when a record has been written, and rounded towards carrying more: to a second,
+ * or a quarter of the age where there are many. What nobody can date counts as recent: what was
+ * appended before this start of the process until one compaction has committed, and all of a seal
+ * whose ages are lost, or which is older than the last compaction (logged as "ages_unknown"). A
+ * carried record that is damaged ends nothing and is not dropped: its segment stays in place, the
+ * log says so, and with keep_damaged the answer.
  *
  * Where the last compaction that committed was this seal's, its answer is given once more instead:
  * run changes nothing, the options are not applied, summary and map are the ones of then. So a lost

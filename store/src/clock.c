@@ -1,0 +1,31 @@
+#include "clock.h"
+
+#include <stdatomic.h>
+#include <time.h>
+
+static atomic_int_least64_t stopped_ns; /* 0: it runs */
+static atomic_int_least64_t shift_ns;
+
+static int64_t real_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t plsi_now_ns(void)
+{
+    int64_t stopped = atomic_load_explicit(&stopped_ns, memory_order_relaxed);
+    return (stopped != 0 ? stopped : real_ns()) +
+           atomic_load_explicit(&shift_ns, memory_order_relaxed);
+}
+
+void plsi_clock_stop(void)
+{
+    atomic_store(&stopped_ns, real_ns());
+}
+
+void plsi_clock_shift(int64_t ms)
+{
+    atomic_fetch_add(&shift_ns, ms * 1000000);
+}
