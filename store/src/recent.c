@@ -98,10 +98,9 @@ void plsi_recent_note(struct plsi_recent *recent, uint32_t file, uint64_t offset
                       int64_t now)
 {
     struct plsi_runs *runs = &recent->runs;
-    struct plsi_run *last = runs->n > 0 ? &runs->at[runs->n - 1] : NULL;
     recent->end = end;
-    if (last != NULL && last->ms / 1000 == now / 1000) {
-        last->ms = now;
+    if (runs->n > 0 && runs->at[runs->n - 1].ms / 1000 == now / 1000) {
+        runs->at[runs->n - 1].ms = now;
         return;
     }
     if (runs->n == PLSI_RECENT_MAX) {

@@ -103,6 +103,25 @@ static void within_a_second_the_younger_ones_take_the_older_ones_along(void **st
     outcome_fini(&outcome);
 }
 
+/* Between the ages' being taken and the segment's being frozen, appends go on. */
+static void what_is_appended_while_sealing_is_young(void **state)
+{
+    struct fixture *fx = *state;
+    struct plsi_runs ages = {0};
+    struct pls_ref old = put_text(fx->store, "old");
+    later(100);
+    pthread_mutex_lock(&fx->store->admin);
+    assert_int_equal(plsi_ages_write(fx->store, 0, plsi_now_ms(), NULL), PLS_OK);
+    pthread_mutex_unlock(&fx->store->admin);
+    struct pls_ref young = put_text(fx->store, "young");
+    plsi_ages_read(fx->store, 0, NULL, &ages);
+    size_t run = plsi_runs_find(&ages, old.file_id, old.offset);
+    assert_int_equal(ages.at[run].ms, -100000);
+    run = plsi_runs_find(&ages, young.file_id, young.offset);
+    assert_int_equal(ages.at[run].ms, 0);
+    plsi_runs_fini(&ages);
+}
+
 /* Two segments a second: each has its own runs. */
 static void many_segments_are_told_apart(void **state)
 {
@@ -605,6 +624,7 @@ int main(void)
         STORE_TEST(what_is_older_goes_and_what_is_younger_stays),
         STORE_TEST(without_it_nothing_is_carried),
         STORE_TEST(within_a_second_the_younger_ones_take_the_older_ones_along),
+        STORE_TEST(what_is_appended_while_sealing_is_young),
         STORE_TEST(many_segments_are_told_apart),
         STORE_TEST(days_of_appends_are_thinned_out_towards_carrying_more),
         STORE_TEST(carried_records_are_in_no_map_and_no_count_of_live_ones),

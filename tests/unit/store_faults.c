@@ -44,9 +44,10 @@ static void append_some(pls_store *store, struct promised *promised, uint32_t fr
     }
 }
 
-/* Keeps every other record below `n`. */
-static void compact_some(pls_store *store, struct promised *promised, uint32_t n)
+/* Keeps every other record below `n`, and all from number `recent` on. */
+static void compact_some(pls_store *store, struct promised *promised, uint32_t recent, uint32_t n)
 {
+    const struct pls_compact_options options = {.carry_recent_ms = recent < n ? 600000 : 0};
     struct pls_seal given;
     struct pls_ref live[RECORDS];
     size_t n_live = 0;
@@ -59,7 +60,7 @@ static void compact_some(pls_store *store, struct promised *promised, uint32_t n
         }
     }
     struct outcome outcome;
-    compact(store, &given, NULL, live, n_live, &outcome);
+    compact(store, &given, &options, live, n_live, &outcome);
     for (uint32_t i = 0; outcome.code == PLS_OK && i < n; i++) {
         if (!promised->answered[i]) {
             continue; /* its ref may be another's */
@@ -68,14 +69,14 @@ static void compact_some(pls_store *store, struct promised *promised, uint32_t n
         bool below = promised->refs[i].file_id <= given.sealed_id;
         if (now != NULL) {
             promised->refs[i] = *now;
-        } else if (below) {
+        } else if (below && i < recent) {
             promised->answered[i] = false; /* was garbage, and is gone */
         }
     }
     /* Committed, or perhaps committed, without a map: live records read by their old names, dead
      * ones may be gone. */
     bool perhaps = outcome.committed || atomic_load(&store->stopped_writing);
-    for (uint32_t i = 1; outcome.code != PLS_OK && perhaps && i < n; i += 2) {
+    for (uint32_t i = 1; outcome.code != PLS_OK && perhaps && i < recent; i += 2) {
         promised->answered[i] &= promised->refs[i].file_id > given.sealed_id;
     }
     promised->compacted |= outcome.code == PLS_OK;
@@ -102,7 +103,7 @@ static void run_session(const char *path, const struct pls_options *options,
     }
     if (pls_store_open(dir, "s", 0, &store, NULL) == PLS_OK) {
         append_some(store, promised, from, from + 12);
-        compact_some(store, promised, from + 12);
+        compact_some(store, promised, from, from + 12);
         append_some(store, promised, from + 12, from + 20);
         if (pls_store_stat(store, &stat, NULL) == PLS_OK) {
             pls_stat_fini(&stat);
@@ -143,7 +144,7 @@ static void check_afterwards(const char *path, const struct pls_options *options
     struct pls_ref ref = put_text(store, "afterwards");
     assert_text(store, &ref, "afterwards");
     promised->compacted = false;
-    compact_some(store, promised, RECORDS);
+    compact_some(store, promised, RECORDS, RECORDS);
     check_all(store, promised);
     pls_store_release(store);
     assert_int_equal(pls_dir_close(dir), PLS_OK);

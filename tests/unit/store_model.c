@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+#include "store.h"
 #include "sys.h"
 
 enum {
@@ -24,7 +26,8 @@ enum {
     GIVEN = 3 * NAMES * 400,
     GHOSTS = 64,
     LIVE = 120, /* beyond that records are let go of */
-    LARGEST = 700
+    LARGEST = 700,
+    STEP_MS = 1500 /* that pass from one step to the next at most */
 };
 
 struct record {
@@ -33,6 +36,14 @@ struct record {
     struct pls_ref names[NAMES]; /* each must read; the last one is where the record lies */
     bool given[NAMES];           /* to the compaction that runs */
     unsigned n;                  /* 0: nothing is known of it any more */
+    unsigned run;                /* of the process, in which it was appended */
+    int64_t ms;                  /* and when */
+};
+
+struct given_seal {
+    struct pls_seal seal;
+    unsigned run;
+    int64_t ms;
 };
 
 /* A name no compaction was given: it may read, but never as anything else. */
@@ -47,7 +58,8 @@ struct model {
     uint32_t seed; /* of the next record */
     struct record records[RECORDS];
     size_t n;
-    struct pls_seal seals[SEALS];
+    unsigned run;
+    struct given_seal seals[SEALS];
     size_t n_seals;
     struct pls_ref given[GIVEN];
     size_t n_given;
@@ -118,7 +130,8 @@ static void append(struct model *m)
         return;
     }
     struct record *record = &m->records[m->n++];
-    *record = (struct record){.seed = m->seed++, .live = true, .n = 1};
+    *record = (struct record){
+        .seed = m->seed++, .live = true, .n = 1, .run = m->run, .ms = plsi_now_ms()};
     record->names[0] = put_filled(m->fx->store, below(m, LARGEST), record->seed);
 }
 
@@ -136,6 +149,7 @@ static void let_go(struct model *m)
 
 static void restart(struct model *m)
 {
+    m->run++;
     if (one_in(m, 2)) {
         fx_crash(m->fx);
     } else {
@@ -146,14 +160,14 @@ static void restart(struct model *m)
 static void take_seal(struct model *m)
 {
     struct pls_seal given = seal(m->fx->store);
-    if (m->n_seals > 0 && m->seals[m->n_seals - 1].sealed_id == given.sealed_id) {
+    if (m->n_seals > 0 && m->seals[m->n_seals - 1].seal.sealed_id == given.sealed_id) {
         return;
     }
     if (m->n_seals == SEALS) {
         memmove(m->seals, m->seals + 1, sizeof m->seals - sizeof *m->seals);
         m->n_seals--;
     }
-    m->seals[m->n_seals++] = given;
+    m->seals[m->n_seals++] = (struct given_seal){.seal = given, .run = m->run, .ms = plsi_now_ms()};
 }
 
 static void delete_store(struct model *m)
@@ -231,14 +245,37 @@ static struct pls_ref new_place(const struct record *record, const struct outcom
     return place;
 }
 
-/* The names that were given stay, and so does what lies beyond the seal; where it lies comes last.
- */
-static void apply_to(struct model *m, struct record *record, const struct pls_seal *given,
-                     const struct outcome *outcome, size_t *answered)
+/* Of what can be dated: it must be carried. The store may carry more. */
+static bool is_recent(const struct record *record, const struct given_seal *given,
+                      uint64_t carry_recent_ms)
+{
+    return carry_recent_ms > 0 && record->run == given->run && record->ms <= given->ms &&
+           (uint64_t)(given->ms - record->ms) <= carry_recent_ms;
+}
+
+/* Nobody was told where it went. */
+static struct pls_ref carried_place(struct model *m, const struct record *record)
+{
+    struct pls_ref place;
+    struct plsi_segment *segment = NULL;
+    assert_int_equal(plsi_resolve(m->fx->store, &record->names[record->n - 1], &segment, &place),
+                     PLS_OK);
+    plsi_segment_release(segment);
+    return place;
+}
+
+/* The names that were given stay, all of a recent record, and what lies beyond the seal; where it
+ * lies comes last. */
+static void apply_to(struct model *m, struct record *record, const struct given_seal *given,
+                     uint64_t carry_recent_ms, const struct outcome *outcome, size_t *answered)
 {
     struct record before = *record;
     struct pls_ref place = new_place(&before, outcome, answered);
-    bool any = false;
+    bool carried = before.n > 0 && is_recent(&before, given, carry_recent_ms);
+    if (carried) {
+        place = carried_place(m, &before);
+    }
+    bool any = carried;
     record->n = 0;
     for (unsigned k = 0; k < before.n; k++) {
         const struct pls_ref *name = &before.names[k];
@@ -246,13 +283,13 @@ static void apply_to(struct model *m, struct record *record, const struct pls_se
         if (same_place(name, &place)) {
             continue;
         }
-        if (before.given[k] && record->n + 1 < NAMES) {
+        if ((before.given[k] || carried) && record->n + 1 < NAMES) {
             record->names[record->n++] = *name;
         } else {
             add_ghost(m, name, before.seed);
         }
     }
-    if (any || place.file_id > given->sealed_id) {
+    if (any || place.file_id > given->seal.sealed_id) {
         record->names[record->n++] = place;
     } else if (before.n > 0) {
         add_ghost(m, &place, before.seed);
@@ -267,13 +304,14 @@ static void assert_ascending(const struct outcome *outcome)
     }
 }
 
-static void apply(struct model *m, const struct pls_seal *given, const struct outcome *outcome)
+static void apply(struct model *m, const struct given_seal *given, uint64_t carry_recent_ms,
+                  const struct outcome *outcome)
 {
     size_t answered = 0;
     assert_int_equal(outcome->summary.live_records, m->expected_live);
     assert_ascending(outcome);
     for (size_t i = 0; i < m->n; i++) {
-        apply_to(m, &m->records[i], given, outcome, &answered);
+        apply_to(m, &m->records[i], given, carry_recent_ms, outcome, &answered);
     }
     assert_int_equal(answered, outcome->n_map); /* nothing in the map that was not given */
     m->n_seals = 0; /* of those above this one a caller would take new ones */
@@ -310,12 +348,15 @@ static void arm(struct model *m)
     }
 }
 
-static void compact_once(struct model *m, const struct pls_seal *given, bool cut)
+static void compact_once(struct model *m, const struct given_seal *given_seal, bool cut)
 {
+    const struct pls_seal *given = &given_seal->seal;
     static const unsigned percents[] = {0, 0, 20, 60, 100};
     const struct pls_compact_options options = {.min_garbage_percent = percents[below(m, 5)],
                                                 .keep_damaged = !cut && one_in(m, 4),
-                                                .dry_run = one_in(m, 8)};
+                                                .dry_run = one_in(m, 8),
+                                                .carry_recent_ms =
+                                                    one_in(m, 2) ? below(m, 100 * STEP_MS) : 0};
     struct outcome outcome, again;
     choose_given(m, given);
     if (cut) {
@@ -336,7 +377,7 @@ static void compact_once(struct model *m, const struct pls_seal *given, bool cut
     }
     if (committed) {
         assert_true(outcome.code != PLS_OK || outcome.n_map == again.n_map);
-        apply(m, given, &again);
+        apply(m, given_seal, options.carry_recent_ms, &again);
     } else {
         check_all(m);
     }
@@ -349,7 +390,7 @@ static void compact_step(struct model *m)
     if (m->n_seals == 0 || one_in(m, 2)) {
         take_seal(m);
     }
-    struct pls_seal given = m->seals[below(m, (uint32_t)m->n_seals)];
+    struct given_seal given = m->seals[below(m, (uint32_t)m->n_seals)];
     let_go(m);
     compact_once(m, &given, one_in(m, 3));
 }
@@ -370,6 +411,7 @@ static void forget_empty(struct model *m)
 static void step(struct model *m)
 {
     uint32_t what = below(m, 100);
+    plsi_clock_shift(below(m, STEP_MS));
     if (what < 70) {
         append(m);
     } else if (what < 76) {
@@ -407,6 +449,7 @@ static void a_store_does_what_its_model_does(void **state)
         m->fx->options.segment_max_bytes = 4096;
         delete_store(m);
         fx_reopen(m->fx);
+        m->run++;
         for (unsigned long i = 0; i < steps; i++) {
             step(m);
         }
@@ -421,5 +464,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORE_TEST(a_store_does_what_its_model_does),
     };
+    plsi_clock_stop();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
