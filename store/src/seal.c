@@ -48,7 +48,7 @@ static void forget_segment(pls_store *store, struct plsi_segment *segment)
     plsi_segment_release(segment);
 }
 
-/* In the state that is on disk afterwards: the oldest handle may have had to make room. */
+/* The ages before the handle. Where the oldest handle had to make room for it, its ages go. */
 static enum pls_code record(pls_store *store, const struct plsi_state *state, int64_t now,
                             struct pls_error *error)
 {

@@ -308,7 +308,8 @@ struct pls_relocation {
  *
  * Where the last compaction that committed was this seal's, its answer is given once more instead:
  * run changes nothing, the options are not applied, summary and map are the ones of then. So a lost
- * answer costs nothing.
+ * answer costs nothing. A ref that was only carried then may be given, and is not in the map: it
+ * reads as it is.
  *
  * Errors: HANDLE_UNKNOWN, HANDLE_SUPERSEDED, EPOCH_STALE, COMPACTION_RUNNING, INVALID_ARGUMENT
  * (min_garbage_percent above 100), NOT_COMMITTED (with map_only), NO_STORE, IO, NO_MEMORY.
