@@ -15,11 +15,14 @@ static atomic_long calls_made;
 static atomic_long calls_left;
 static atomic_int fault_error;
 static atomic_bool fault_goes_on;
+static atomic_bool fault_kills;
 static atomic_bool syncs_pretended;
 static atomic_uint_fast64_t pretended_free, pretended_total;
+static _Atomic(plsi_sys_watch_fn *) watcher;
 
 static void arm(long countdown, int error, bool on_and_on)
 {
+    atomic_store(&fault_kills, false);
     atomic_store(&calls_made, 0);
     atomic_store(&calls_left, countdown > 0 ? countdown : LONG_MAX);
     atomic_store(&fault_error, error);
@@ -35,6 +38,12 @@ void plsi_sys_fail_at(long countdown, int error)
 void plsi_sys_fail_from(long countdown, int error)
 {
     arm(countdown, error, true);
+}
+
+void plsi_sys_die_at(long countdown)
+{
+    arm(countdown, 0, false);
+    atomic_store(&fault_kills, true);
 }
 
 void plsi_sys_pretend_syncs(bool pretend)
@@ -53,8 +62,30 @@ long plsi_sys_calls(void)
     return atomic_load(&calls_made);
 }
 
+void plsi_sys_watch(plsi_sys_watch_fn *watch)
+{
+    atomic_store(&watcher, watch);
+}
+
+static void tell(const struct plsi_sys_event *event)
+{
+    plsi_sys_watch_fn *watch = atomic_load_explicit(&watcher, memory_order_relaxed);
+    if (watch != NULL) {
+        watch(event);
+    }
+}
+
+/* Tells of a call that succeeded; gives its result back. */
+static int told(int value, const struct plsi_sys_event *event)
+{
+    if (value >= 0) {
+        tell(event);
+    }
+    return value;
+}
+
 /* 0, the -errno that this call is to fail with, or 1: it is to transfer half. */
-static int fault(void)
+static int fault_of_transfer(void)
 {
     if (!atomic_load_explicit(&faults_on, memory_order_relaxed)) {
         return 0;
@@ -67,6 +98,15 @@ static int fault(void)
     }
     int error = left == 1 && goes_on ? 0 : atomic_load(&fault_error);
     return error != 0 ? -error : 1;
+}
+
+static int fault(void)
+{
+    int failed = fault_of_transfer();
+    if (failed == 1 && atomic_load(&fault_kills)) {
+        _exit(PLSI_SYS_DIED);
+    }
+    return failed;
 }
 
 static int result(int value)
@@ -82,11 +122,18 @@ static ssize_t transferred(ssize_t value)
 int plsi_sys_open(int dirfd, const char *name, int flags, mode_t mode)
 {
     int failed = fault();
-    return failed < 0 ? failed : result(openat(dirfd, name, flags | O_CLOEXEC, mode));
+    if (failed < 0) {
+        return failed;
+    }
+    int fd = result(openat(dirfd, name, flags | O_CLOEXEC, mode));
+    return told(fd,
+                &(struct plsi_sys_event){
+                    .op = PLSI_SYS_OPENED, .fd = fd, .dirfd = dirfd, .name = name, .flags = flags});
 }
 
 int plsi_sys_close(int fd)
 {
+    tell(&(struct plsi_sys_event){.op = PLSI_SYS_CLOSES, .fd = fd});
     return result(close(fd));
 }
 
@@ -109,25 +156,44 @@ ssize_t plsi_sys_pread_nowait(int fd, void *buffer, size_t length, uint64_t offs
     return transferred(preadv2(fd, &iov, 1, (off_t)offset, RWF_NOWAIT));
 }
 
+/* After a write: where it was to be the last thing done, it is. */
+static ssize_t written(ssize_t value, int failed, int fd, const struct iovec *iov, uint64_t offset)
+{
+    if (failed == 1 && atomic_load(&fault_kills)) {
+        _exit(PLSI_SYS_DIED);
+    }
+    value = transferred(value);
+    if (value > 0) {
+        tell(&(struct plsi_sys_event){.op = PLSI_SYS_WROTE,
+                                      .fd = fd,
+                                      .iov = iov,
+                                      .offset = offset,
+                                      .length = (uint64_t)value});
+    }
+    return value;
+}
+
 ssize_t plsi_sys_pwrite(int fd, const void *buffer, size_t length, uint64_t offset)
 {
-    int failed = fault();
+    int failed = fault_of_transfer();
     if (failed < 0) {
         return failed;
     }
-    return transferred(pwrite(fd, buffer, failed ? (length + 1) / 2 : length, (off_t)offset));
+    const struct iovec iov = {.iov_base = (void *)buffer, .iov_len = length};
+    return written(pwrite(fd, buffer, failed ? (length + 1) / 2 : length, (off_t)offset), failed,
+                   fd, &iov, offset);
 }
 
 ssize_t plsi_sys_pwritev(int fd, const struct iovec *iov, int n, uint64_t offset)
 {
-    int failed = fault();
+    int failed = fault_of_transfer();
     if (failed < 0) {
         return failed;
     }
-    if (failed && n == 1) {
-        return transferred(pwrite(fd, iov->iov_base, (iov->iov_len + 1) / 2, (off_t)offset));
-    }
-    return transferred(pwritev(fd, iov, failed ? n / 2 : n, (off_t)offset));
+    ssize_t value = failed && n == 1
+                        ? pwrite(fd, iov->iov_base, (iov->iov_len + 1) / 2, (off_t)offset)
+                        : pwritev(fd, iov, failed ? n / 2 : n, (off_t)offset);
+    return written(value, failed, fd, iov, offset);
 }
 
 static bool is_pretended(void)
@@ -141,7 +207,9 @@ int plsi_sys_fdatasync(int fd)
     if (failed < 0) {
         return failed;
     }
-    return is_pretended() ? 0 : result(fdatasync(fd));
+    tell(&(struct plsi_sys_event){.op = PLSI_SYS_SYNCS, .fd = fd});
+    return told(is_pretended() ? 0 : result(fdatasync(fd)),
+                &(struct plsi_sys_event){.op = PLSI_SYS_SYNCED, .fd = fd});
 }
 
 int plsi_sys_fsync(int fd)
@@ -150,13 +218,18 @@ int plsi_sys_fsync(int fd)
     if (failed < 0) {
         return failed;
     }
-    return is_pretended() ? 0 : result(fsync(fd));
+    tell(&(struct plsi_sys_event){.op = PLSI_SYS_SYNCS, .fd = fd});
+    return told(is_pretended() ? 0 : result(fsync(fd)),
+                &(struct plsi_sys_event){.op = PLSI_SYS_SYNCED, .fd = fd});
 }
 
 int plsi_sys_ftruncate(int fd, uint64_t size)
 {
     int failed = fault();
-    return failed < 0 ? failed : result(ftruncate(fd, (off_t)size));
+    return failed < 0
+               ? failed
+               : told(result(ftruncate(fd, (off_t)size)),
+                      &(struct plsi_sys_event){.op = PLSI_SYS_CUT, .fd = fd, .length = size});
 }
 
 int plsi_sys_fstat(int fd, struct stat *st)
@@ -174,25 +247,37 @@ int plsi_sys_fstatat(int dirfd, const char *name, struct stat *st)
 int plsi_sys_rename(int dirfd, const char *from, const char *to)
 {
     int failed = fault();
-    return failed < 0 ? failed : result(renameat(dirfd, from, dirfd, to));
+    return failed < 0 ? failed
+                      : told(result(renameat(dirfd, from, dirfd, to)),
+                             &(struct plsi_sys_event){
+                                 .op = PLSI_SYS_RENAMED, .dirfd = dirfd, .name = from, .to = to});
 }
 
 int plsi_sys_rename_noreplace(int dirfd, const char *from, const char *to)
 {
     int failed = fault();
-    return failed < 0 ? failed : result(renameat2(dirfd, from, dirfd, to, RENAME_NOREPLACE));
+    return failed < 0 ? failed
+                      : told(result(renameat2(dirfd, from, dirfd, to, RENAME_NOREPLACE)),
+                             &(struct plsi_sys_event){
+                                 .op = PLSI_SYS_RENAMED, .dirfd = dirfd, .name = from, .to = to});
 }
 
 int plsi_sys_unlink(int dirfd, const char *name)
 {
     int failed = fault();
-    return failed < 0 ? failed : result(unlinkat(dirfd, name, 0));
+    return failed < 0 ? failed
+                      : told(result(unlinkat(dirfd, name, 0)),
+                             &(struct plsi_sys_event){
+                                 .op = PLSI_SYS_REMOVED, .dirfd = dirfd, .name = name});
 }
 
 int plsi_sys_mkdir(int dirfd, const char *name, mode_t mode)
 {
     int failed = fault();
-    return failed < 0 ? failed : result(mkdirat(dirfd, name, mode));
+    return failed < 0 ? failed
+                      : told(result(mkdirat(dirfd, name, mode)),
+                             &(struct plsi_sys_event){
+                                 .op = PLSI_SYS_MADE_DIR, .dirfd = dirfd, .name = name});
 }
 
 int plsi_sys_lock(int fd)

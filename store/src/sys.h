@@ -52,11 +52,42 @@ void plsi_sys_fail_at(long countdown, int error);
 /* That call, where it is a read or write, transfers half, and every call after it fails: the disk
  * stays as a crash would leave it. */
 void plsi_sys_fail_from(long countdown, int error);
+/* The process ends at that call, which is not made; a write there transfers half before. The exit
+ * status is PLSI_SYS_DIED. */
+void plsi_sys_die_at(long countdown);
+#define PLSI_SYS_DIED 86
 /* Whether syncs are only pretended, for tests that make thousands and lose no power. */
 void plsi_sys_pretend_syncs(bool pretend);
 /* What plsi_sys_space answers from now on; total 0: the truth again. */
 void plsi_sys_pretend_space(uint64_t free, uint64_t total);
 /* Calls made since the last plsi_sys_fail_at. */
 long plsi_sys_calls(void);
+
+/*
+ * Recording, process-wide: `watch` is told of every call that changed what is on the disk or made
+ * it durable, on the calling thread. What failed is not told, of a short write what went over.
+ */
+enum plsi_sys_op {
+    PLSI_SYS_OPENED,   /* fd; dirfd, name, flags */
+    PLSI_SYS_CLOSES,   /* fd; before the call: the number is another file's at once */
+    PLSI_SYS_WROTE,    /* fd; the first `length` bytes of iov, at `offset` */
+    PLSI_SYS_CUT,      /* fd; to `length` bytes */
+    PLSI_SYS_RENAMED,  /* dirfd, name, to */
+    PLSI_SYS_REMOVED,  /* dirfd, name */
+    PLSI_SYS_MADE_DIR, /* dirfd, name */
+    PLSI_SYS_SYNCS,    /* fd; before the call: it vouches for what was told until now */
+    PLSI_SYS_SYNCED    /* fd; after it, pretended or not */
+};
+
+struct plsi_sys_event {
+    enum plsi_sys_op op;
+    int fd, dirfd, flags;
+    const char *name, *to;
+    const struct iovec *iov;
+    uint64_t offset, length;
+};
+
+typedef void plsi_sys_watch_fn(const struct plsi_sys_event *event);
+void plsi_sys_watch(plsi_sys_watch_fn *watch); /* NULL: nobody is told */
 
 #endif
