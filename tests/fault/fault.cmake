@@ -14,3 +14,25 @@ endfunction()
 
 payloadstore_fault_test_py(fault_rpc rpc_test.py)
 payloadstore_fault_test_py(fault_full_disk full_disk_test.py)
+
+# On the store alone: each a program of its own, whose data lies in memory where that has room, else
+# under the build directory. tests/run --soak runs them again and again, with seeds of its own.
+set(fault_tests_dir ${CMAKE_CURRENT_LIST_DIR})
+set(fault_tests_work ${CMAKE_CURRENT_BINARY_DIR}/fault_work)
+file(MAKE_DIRECTORY ${fault_tests_work})
+
+add_library(fault_fixture STATIC ${fault_tests_dir}/fault.c ${fault_tests_dir}/recording.c)
+# The tests look below the store's public header, for the faults that can be injected there.
+target_include_directories(fault_fixture
+    PUBLIC ${fault_tests_dir} ${fault_tests_dir}/../../store/src)
+target_link_libraries(fault_fixture PUBLIC store_fixture PRIVATE payloadstore_warnings)
+
+foreach(test IN ITEMS kill power flip)
+    add_executable(test_fault_${test} ${fault_tests_dir}/fault_${test}.c)
+    target_link_libraries(test_fault_${test} PRIVATE fault_fixture payloadstore_warnings)
+    add_test(NAME fault_${test} COMMAND test_fault_${test})
+    set_tests_properties(fault_${test} PROPERTIES
+        LABELS fault
+        TIMEOUT 300
+        ENVIRONMENT "TMPDIR=${fault_tests_work}")
+endforeach()
