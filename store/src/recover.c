@@ -418,6 +418,11 @@ enum pls_code plsi_recover(pls_store *store, bool create, struct pls_error *erro
     struct found found = {.store = store};
     bool known;
     enum pls_code code = plsi_state_read(store->backend, &store->state, &known, error);
+    if (code == PLS_OK) {
+        /* What is read from here on is answered for: a process may have died between a rename and
+         * its sync, and the power fail next. */
+        code = store->backend->ops->sync_names(store->backend, error);
+    }
     if (code == PLS_OK && !(known && store->state.deleted)) {
         code = take_relocations(store, known, error);
     }

@@ -2,11 +2,14 @@
 #include "store_fixture.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "sys.h"
 
 static void old_refs_read_after_a_restart(void **state)
 {
@@ -238,6 +241,36 @@ static void an_unfinished_output_is_deleted(void **state)
     assert_int_equal(active_id(fx->store), 0);
 }
 
+/* Of the directory of the store that is being opened. */
+static atomic_int store_fd, name_syncs;
+
+static void count_name_syncs(const struct plsi_sys_event *event)
+{
+    if (event->op == PLSI_SYS_OPENED && strcmp(event->name, "s") == 0) {
+        atomic_store(&store_fd, event->fd);
+    } else if (event->op == PLSI_SYS_SYNCED && event->fd == atomic_load(&store_fd)) {
+        atomic_fetch_add(&name_syncs, 1);
+    }
+}
+
+/* A process died behind the rename of a state with a seal, before the rename was synced. */
+static void an_open_makes_durable_what_it_goes_by(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_seal given, again;
+    put_text(fx->store, "abc");
+    given = seal(fx->store);
+    fx_crash(fx);
+    fx_close(fx);
+    atomic_store(&name_syncs, 0);
+    plsi_sys_watch(count_name_syncs);
+    fx_open(fx);
+    again = seal(fx->store); /* from what the open has read: nothing was appended since */
+    plsi_sys_watch(NULL);
+    assert_seal(&again, given.sealed_id, given.compaction_id);
+    assert_true(atomic_load(&name_syncs) > 0);
+}
+
 static void an_unfinished_state_is_overwritten(void **state)
 {
     struct fixture *fx = *state;
@@ -440,6 +473,7 @@ int main(void)
         STORE_TEST(zero_words_at_the_tail_are_kept_as_empty_records),
         STORE_TEST(very_many_empty_payloads_survive_a_restart),
         STORE_TEST(an_unfinished_output_is_deleted),
+        STORE_TEST(an_open_makes_durable_what_it_goes_by),
         STORE_TEST(an_unfinished_state_is_overwritten),
         STORE_TEST(a_directory_of_segments_alone_is_a_store),
         STORE_TEST(what_is_no_store_is_left_alone),
