@@ -73,6 +73,7 @@ struct plsi_index *plsi_index_create(struct plsi_blocks *blocks, uint32_t segmen
     index->data = data;
     index->file = file;
     index->segment = segment;
+    index->walked_from = PLSI_NOT_WALKED;
     index->failed = file == NULL;
     index->number = plsi_blocks_file(blocks);
     pthread_mutex_init(&index->mark_lock, NULL);
@@ -181,6 +182,7 @@ static enum pls_code write_mark(struct plsi_index *index, const struct plsi_inde
     plsi_put64(&c, mark->entries);
     plsi_put64(&c, mark->bytes);
     plsi_put64(&c, mark->end);
+    plsi_put64(&c, index->walked_from);
     plsi_block_close(block);
     return index->file->ops->put(index->file, 0, block, sizeof block);
 }
@@ -225,7 +227,7 @@ enum pls_code plsi_index_read_mark(struct plsi_blob *file, uint32_t segment,
 {
     uint8_t block[PLSI_BLOCK];
     enum pls_code code;
-    *mark = (struct plsi_index_mark){0};
+    *mark = (struct plsi_index_mark){.walked_from = PLSI_NOT_WALKED};
     plsi_block_read(file, 0, PLSI_MAY_WAIT, block, &code);
     if (code != PLS_OK || memcmp(block, MAGIC, 8) != 0) {
         return PLS_OK;
@@ -248,6 +250,7 @@ enum pls_code plsi_index_read_mark(struct plsi_blob *file, uint32_t segment,
     mark->entries = plsi_get64(&c);
     mark->bytes = plsi_get64(&c);
     mark->end = plsi_get64(&c);
+    mark->walked_from = plsi_get64(&c);
     return PLS_OK;
 }
 
@@ -255,7 +258,21 @@ void plsi_index_load(struct plsi_index *index, const struct plsi_index_mark *mar
 {
     index->filed = mark->entries;
     index->filed_end = mark->end;
+    index->walked_from = mark->walked_from;
     atomic_store(&index->count, mark->entries);
+}
+
+void plsi_index_mark_walked(struct plsi_index *index, uint64_t offset)
+{
+    if (offset >= index->walked_from) {
+        return;
+    }
+    pthread_mutex_lock(&index->mark_lock);
+    index->walked_from = offset;
+    if (index->file != NULL) {
+        write_mark(index, &(struct plsi_index_mark){.suspect = index->suspect});
+    }
+    pthread_mutex_unlock(&index->mark_lock);
 }
 
 enum pls_code plsi_index_mark_suspect(struct plsi_index *index)

@@ -40,13 +40,16 @@ struct plsi_entry {
     uint32_t crc32c; /* of the payload */
 };
 
+#define PLSI_NOT_WALKED UINT64_MAX
+
 /* The file's first block. */
 struct plsi_index_mark {
-    bool complete;    /* entries and segment were synced before this was written */
-    bool suspect;     /* a sync of the segment failed */
-    uint64_t entries; /* where it is complete, how many there are, */
-    uint64_t bytes;   /* the size of the segment they were made for, */
-    uint64_t end;     /* and where its last record ends */
+    bool complete;        /* entries and segment were synced before this was written */
+    bool suspect;         /* a sync of the segment failed */
+    uint64_t entries;     /* where it is complete, how many there are, */
+    uint64_t bytes;       /* the size of the segment they were made for, */
+    uint64_t end;         /* and where its last record ends */
+    uint64_t walked_from; /* see the index */
 };
 
 struct plsi_index {
@@ -54,6 +57,12 @@ struct plsi_index {
     struct plsi_blob *data;     /* the segment's, borrowed */
     struct plsi_blob *file;     /* NULL: none could be made, and everything stays in memory */
     uint32_t segment;
+    /*
+     * From this offset on some entries are not from appends: a walk found them by their prefixes,
+     * and a prefix that is off leads past the next records. PLSI_NOT_WALKED; set before there are
+     * readers.
+     */
+    uint64_t walked_from;
     bool failed; /* the writer's: a write of the file failed, it is not written any more */
     atomic_uint_fast64_t count;
     pthread_mutex_t mark_lock; /* guards the file's first block; held over a disk wait */
@@ -93,12 +102,14 @@ enum pls_code plsi_index_cut(struct plsi_index *index, uint64_t count);
 
 /* -- the mark; any thread -- */
 
-/* *mark is all zero where the file has none that is whole. BAD_FORMAT: of a version unknown here.
+/* *mark says nothing where the file has none that is whole. BAD_FORMAT: of a version unknown here.
  */
 enum pls_code plsi_index_read_mark(struct plsi_blob *file, uint32_t segment,
                                    struct plsi_index_mark *mark, struct pls_error *error);
 /* Takes over a complete file. */
 void plsi_index_load(struct plsi_index *index, const struct plsi_index_mark *mark);
+/* From now on entries come from a walk: noted in the file, as far as that can be written. */
+void plsi_index_mark_walked(struct plsi_index *index, uint64_t offset);
 /* Notes on the device, as far as it can, that a sync of the segment failed. */
 enum pls_code plsi_index_mark_suspect(struct plsi_index *index);
 

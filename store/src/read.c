@@ -18,6 +18,7 @@
 struct expected {
     uint32_t crc32c[2];
     int n_crcs;
+    bool indexed; /* a record begins there for certain */
 };
 
 static void finish(struct pls_read *read, enum pls_code code)
@@ -27,17 +28,24 @@ static void finish(struct pls_read *read, enum pls_code code)
     read->done(read, code);
 }
 
+/* Whether a record may lie there that the index does not name: behind its last one, or where a walk
+ * may have been led past it. */
+static bool may_be_unnamed(const struct plsi_segment *segment, uint64_t offset)
+{
+    return offset >= atomic_load(&segment->end) || offset >= segment->index->walked_from;
+}
+
 /*
- * Whether a record of that length begins there, *code: OK, NO_RECORD, DAMAGED, NO_MEMORY. As far as
- * records were found the index knows; behind them, where a crash left a hole or another program
- * wrote, and where the index is lost, only a ref with a checksum is a reason to look. False where
- * it would have to wait.
+ * Whether a record of that length begins there, *code: OK, NO_RECORD, DAMAGED, NO_MEMORY. What was
+ * appended the index knows; where a crash left a hole, a length is damaged, another program wrote
+ * or the index is lost, a ref with a checksum is a reason to look. False where it would have to
+ * wait.
  */
 static bool locate(const struct plsi_segment *segment, const struct pls_ref *ref,
                    enum plsi_wait wait, struct expected *expected, enum pls_code *code)
 {
     struct plsi_found found;
-    expected->n_crcs = 0;
+    *expected = (struct expected){.n_crcs = 0};
     if (ref->crc32c != 0) {
         expected->crc32c[expected->n_crcs++] = ref->crc32c;
     }
@@ -46,32 +54,34 @@ static bool locate(const struct plsi_segment *segment, const struct pls_ref *ref
     }
     uint64_t bytes = atomic_load(&segment->bytes);
     bool inside = ref->offset < bytes && bytes - ref->offset >= PLSI_PREFIX + (uint64_t)ref->length;
+    bool look = inside && ref->crc32c != 0;
     if (*code == PLS_OK) {
+        expected->indexed = true;
         expected->crc32c[expected->n_crcs++] = found.entry.crc32c;
         *code = found.entry.length == ref->length ? PLS_OK : PLS_NO_RECORD;
     } else if (*code == PLS_DAMAGED) {
-        *code = inside && ref->crc32c != 0 ? PLS_OK : PLS_DAMAGED;
+        expected->indexed = true; /* if it is not what the ref says, nobody can tell what it is */
+        *code = look ? PLS_OK : PLS_DAMAGED;
     } else if (*code == PLS_NO_RECORD) {
-        bool beyond = ref->offset >= atomic_load(&segment->end);
-        *code = beyond && inside && ref->crc32c != 0 ? PLS_OK : PLS_NO_RECORD;
+        *code = look && may_be_unnamed(segment, ref->offset) ? PLS_OK : PLS_NO_RECORD;
     }
     return true;
 }
 
 /* Bytes are there: are they the record? */
-static enum pls_code check(const struct plsi_segment *segment, const struct pls_ref *ref,
-                           const uint8_t *record, const struct expected *expected)
+static enum pls_code check(const struct pls_ref *ref, const uint8_t *record,
+                           const struct expected *expected)
 {
     uint32_t prefix;
     memcpy(&prefix, record, sizeof prefix);
-    bool indexed = ref->offset < atomic_load(&segment->end);
+    enum pls_code differs = expected->indexed ? PLS_DAMAGED : PLS_NO_RECORD;
     if (le32toh(prefix) != ref->length) {
-        return indexed ? PLS_DAMAGED : PLS_NO_RECORD;
+        return differs;
     }
     uint32_t crc = expected->n_crcs > 0 ? plsi_crc32c(0, record + PLSI_PREFIX, ref->length) : 0;
     for (int i = 0; i < expected->n_crcs; i++) {
         if (crc != expected->crc32c[i]) {
-            return indexed ? PLS_DAMAGED : PLS_NO_RECORD;
+            return differs;
         }
     }
     return PLS_OK;
@@ -102,7 +112,7 @@ bool plsi_segment_read(struct plsi_segment *segment, const struct pls_ref *ref, 
     if (*code != PLS_OK || got < length) {
         *code = PLS_DAMAGED; /* the disk's own error, or the file was cut short under us */
     } else {
-        *code = check(segment, ref, buffer->bytes, &expected);
+        *code = check(ref, buffer->bytes, &expected);
     }
     if (*code != PLS_OK) {
         plsi_buffer_release(buffer);

@@ -213,13 +213,15 @@ static struct plsi_blob *open_index(pls_store *store, uint32_t id, bool *old)
 static enum pls_code take_index(pls_store *store, struct plsi_segment *segment, uint64_t bytes,
                                 bool old, struct pls_error *error)
 {
-    struct plsi_index_mark mark = {0};
+    struct plsi_index_mark mark = {.walked_from = PLSI_NOT_WALKED};
     enum pls_code code =
         old ? plsi_index_read_mark(segment->index->file, segment->id, &mark, error) : PLS_OK;
-    segment->was_suspect = mark.suspect;
     if (code != PLS_OK) {
         return code;
     }
+    segment->was_suspect = mark.suspect;
+    segment->index->suspect = mark.suspect;
+    segment->index->walked_from = mark.walked_from;
     if (!mark.complete || mark.bytes != bytes || mark.end > bytes) {
         return plsi_reindex(store, segment, bytes, old, error);
     }

@@ -2,13 +2,15 @@
  * The index of a segment that was not marked complete: after a crash, from another program, or
  * where the file is missing or damaged.
  *
- *   found at a record                           done
- *   a prefix, and a whole old entry like it     the entry is kept, its checksum from when the
- * payload was appended a prefix, and no such entry                 an entry with the checksum of
- * the bytes as they are no whole record, or another prefix than     the old entry is kept: the
- * record reads as damaged, a whole old entry says                      those behind it as what they
- * are no whole record, and no such entry          the end: what lies behind is read by refs with a
- *                                               checksum only
+ *   found at a record                  done
+ *   a prefix, and a whole old entry    the entry is kept, its checksum from when the payload was
+ *   like it                            appended
+ *   a prefix, and no such entry        an entry with the checksum of the bytes as they are; from
+ *                                      here on a ref with a checksum that no entry names is looked
+ *                                      for in the data
+ *   no whole record, or another        the old entry is kept: the record reads as damaged, those
+ *   prefix than a whole old entry's    behind it as what they are
+ *   no whole record, no such entry     the end: what lies behind is read by refs with a checksum
  *
  * The index ahead of the data: entries that lie behind the end of the file are not taken over. The
  * index behind the data: it ends earlier, and the prefixes go on. The new entries go to the old
@@ -67,7 +69,11 @@ static bool next_entry(struct reindex *re, uint64_t i, struct plsi_entry *entry)
         return true;
     }
     *entry = (struct plsi_entry){.offset = re->walk->offset, .length = length};
-    return has_prefix && plsi_walk_crc(re->walk, length, &entry->crc32c);
+    if (!has_prefix || !plsi_walk_crc(re->walk, length, &entry->crc32c)) {
+        return false;
+    }
+    plsi_index_mark_walked(re->segment->index, re->walk->offset);
+    return true;
 }
 
 static enum pls_code walk_records(struct reindex *re)

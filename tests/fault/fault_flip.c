@@ -46,14 +46,6 @@ enum {
 
 #define EDGES (2ul * EDGE)
 
-/*
- * After a clean close the index on disk knows where records begin and what their checksums are. A
- * segment that had to be walked is indexed as the walk found it: a length that is off makes it step
- * over the beginning of the next record, which then is NO_RECORD even for a ref with a checksum. To
- * be set once such a ref is reason enough to look there.
- */
-static const bool walk_keeps_neighbours = false;
-
 struct record {
     uint32_t seed;
     bool since_open; /* appended by the process that reads it */
@@ -364,9 +356,10 @@ static unsigned of_its_segment(const struct hit *hit, const struct record *recor
     if (hit->at >= place->offset && hit->at < payload) {
         return OF_DAMAGE | OF_NOTHING;
     }
-    /* Behind a length that is not what it was, a walk finds records where none begin. */
+    /* Behind a length that is not what it was, a walk finds records where none begin: a ref with
+     * its checksum is a reason to look, another is not. */
     bool walked = !hit->open && !hit->p->clean && hit->at < place->offset;
-    return OF_RIGHT | (walked && (bare || !walk_keeps_neighbours) ? OF_NOTHING : 0);
+    return OF_RIGHT | (walked && bare ? OF_NOTHING : 0);
 }
 
 static unsigned may_read(const struct hit *hit, const struct record *record, unsigned name,

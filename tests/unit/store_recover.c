@@ -190,6 +190,39 @@ static void without_an_index_a_bad_prefix_hides_only_its_own_record(void **state
     assert_text(fx->store, &next, "next");
 }
 
+/* The walk goes on one byte too late, or with a record that swallows others. */
+static void a_length_that_is_off_hides_no_neighbour(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref a = put_text(fx->store, "first");
+    struct pls_ref b = put_text(fx->store, "second");
+    struct pls_ref c = put_text(fx->store, "third");
+    struct pls_ref d = put_text(fx->store, "fourth");
+    const char *lengths[] = {"\4\0\0\0", "\6\0\0\0", "\17\0\0\0", "\30\0\0\0"};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        fx_close(fx);
+        file_write(fx, "s/payload_0000.dat", a.offset, lengths[i], 4);
+        file_remove(fx, "s/index_0000.idx");
+        fx_open(fx);
+        for (int again = 0; again < 2; again++) {
+            assert_unreadable(fx->store, &a, PLS_NO_RECORD);
+            assert_text(fx->store, &b, "second");
+            assert_text(fx->store, &c, "third");
+            assert_text(fx->store, &d, "fourth");
+            struct pls_ref bare = b;
+            bare.crc32c = 0;
+            assert_unreadable(fx->store, &bare, PLS_NO_RECORD);
+            fx_reopen(fx); /* marked complete now, as walked */
+        }
+    }
+    /* A compaction takes none of them for lost. */
+    struct pls_ref live[] = {b, c, d};
+    struct pls_seal given = seal(fx->store);
+    compact_ok(fx->store, &given, live, 3);
+    assert_text(fx->store, &b, "second");
+    assert_text(fx->store, &d, "fourth");
+}
+
 static void zero_words_at_the_tail_are_kept_as_empty_records(void **state)
 {
     struct fixture *fx = *state;
@@ -470,6 +503,7 @@ int main(void)
         STORE_TEST(a_compaction_after_a_restart_leaves_the_close_clean),
         STORE_TEST(a_truncated_last_record_is_left_alone),
         STORE_TEST(without_an_index_a_bad_prefix_hides_only_its_own_record),
+        STORE_TEST(a_length_that_is_off_hides_no_neighbour),
         STORE_TEST(zero_words_at_the_tail_are_kept_as_empty_records),
         STORE_TEST(very_many_empty_payloads_survive_a_restart),
         STORE_TEST(an_unfinished_output_is_deleted),
