@@ -18,6 +18,7 @@ struct plsi_segment *plsi_segment_create(struct plsi_blocks *blocks, uint32_t id
         return NULL;
     }
     atomic_init(&segment->references, 1);
+    pthread_mutex_init(&segment->sync_lock, NULL);
     segment->id = id;
     segment->blob = blob;
     segment->index = index;
@@ -39,22 +40,23 @@ void plsi_segment_release(struct plsi_segment *segment)
     plsi_index_destroy(segment->index);
     segment->blob->ops->release(segment->blob);
     plsi_runs_fini(&segment->recent.runs);
+    pthread_mutex_destroy(&segment->sync_lock);
     free(segment);
 }
 
 enum pls_code plsi_segment_sync(struct plsi_segment *segment)
 {
-    if (atomic_load(&segment->suspect)) {
-        return PLS_IO;
+    /* The kernel tells of a failure once: who syncs beside the one that is told would hear that all
+     * is well, before the segment is known to be suspect. */
+    pthread_mutex_lock(&segment->sync_lock);
+    if (!atomic_load(&segment->suspect)) {
+        /* Cleared first: a write that ends while the sync runs sets it again. */
+        atomic_store(&segment->unsynced, false);
+        if (segment->blob->ops->sync(segment->blob) != PLS_OK) {
+            plsi_segment_suspect(segment);
+        }
     }
-    /* Cleared first: a write that ends while the sync runs sets it again. */
-    atomic_store(&segment->unsynced, false);
-    enum pls_code code = segment->blob->ops->sync(segment->blob);
-    if (code != PLS_OK) {
-        plsi_segment_suspect(segment);
-        return PLS_IO;
-    }
-    /* Another thread's failure may have been what this call did not get to see. */
+    pthread_mutex_unlock(&segment->sync_lock);
     return atomic_load(&segment->suspect) ? PLS_IO : PLS_OK;
 }
 

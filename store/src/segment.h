@@ -41,9 +41,10 @@ struct plsi_segment {
     atomic_uint_fast64_t bytes;
     atomic_bool unsynced; /* written to since the last sync */
     atomic_bool suspect;
-    uint64_t tail;        /* bytes behind the last good record that were found at open */
-    bool was_suspect;     /* before this start: to be rewritten whatever its garbage share */
-    atomic_bool finished; /* synced, its index marked complete */
+    pthread_mutex_t sync_lock; /* one sync at a time; held over a disk wait */
+    uint64_t tail;             /* bytes behind the last good record that were found at open */
+    bool was_suspect;          /* before this start: to be rewritten whatever its garbage share */
+    atomic_bool finished;      /* synced, its index marked complete */
     struct plsi_segment *next_to_finish; /* guarded by the store's queue_lock */
     struct plsi_recent recent; /* when its records were appended, as far as that is known */
 };

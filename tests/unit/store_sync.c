@@ -1,6 +1,9 @@
 /* Group commit: who waits for a sync, who does not, and how many syncs there are. */
 #include "store_fixture.h"
 
+#include <sched.h>
+
+#include "clock.h"
 #include "store.h"
 
 #define N 64
@@ -132,11 +135,69 @@ static void a_sync_holds_up_nobody_who_asked_for_none(void **state)
     pls_store_release(other);
 }
 
+/* -- two at once ------------------------------------------------------------------------------- */
+
+#define TOLD_ONCE_MS 100 /* for a second sync to come beside the first */
+
+/* A kernel that tells of a failure once: the first to come is told, after the second, where one
+ * comes beside it, has heard that all is well. */
+static struct {
+    struct plsi_backend_ops ops;
+    struct plsi_blob blob;
+    atomic_int begun, ended;
+} told_once;
+
+static enum pls_code sync_told_once(struct plsi_blob *blob)
+{
+    int64_t until = plsi_now_ms() + TOLD_ONCE_MS;
+    (void)blob;
+    bool first = atomic_fetch_add(&told_once.begun, 1) == 0;
+    while (first && atomic_load(&told_once.ended) == 0 && plsi_now_ms() < until) {
+        sched_yield();
+    }
+    return first ? PLS_IO : PLS_OK;
+}
+
+static void release_nothing(struct plsi_blob *blob)
+{
+    (void)blob;
+}
+
+static void *sync_one(void *segment)
+{
+    bool synced = plsi_segment_sync(segment) == PLS_OK;
+    atomic_store(&told_once.ended, 1);
+    return synced ? segment : NULL;
+}
+
+/* The finishing of a segment beside the last sync for its appends. */
+static void a_failed_sync_is_nobodys_success(void **state)
+{
+    struct fixture *fx = *state;
+    told_once.ops = (struct plsi_backend_ops){.sync = sync_told_once, .release = release_nothing};
+    told_once.blob.ops = &told_once.ops;
+    atomic_store(&told_once.begun, 0);
+    atomic_store(&told_once.ended, 0);
+    struct plsi_segment *segment = plsi_segment_create(&fx->dir->blocks, 7, &told_once.blob, NULL);
+    assert_non_null(segment);
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, sync_one, segment), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        void *synced;
+        assert_int_equal(pthread_join(threads[i], &synced), 0);
+        assert_null(synced);
+    }
+    plsi_segment_release(segment);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_TEST(appends_that_wait_share_one_sync),
         STORE_TEST(a_sync_holds_up_nobody_who_asked_for_none),
+        STORE_TEST(a_failed_sync_is_nobodys_success),
     };
     return cmocka_run_group_tests_name("store_sync", tests, NULL, NULL);
 }
