@@ -230,7 +230,7 @@ enum pls_code plsi_index_read_mark(struct plsi_blob *file, uint32_t segment,
     *mark = (struct plsi_index_mark){.walked_from = PLSI_NOT_WALKED};
     plsi_block_read(file, 0, PLSI_MAY_WAIT, block, &code);
     if (code != PLS_OK || memcmp(block, MAGIC, 8) != 0) {
-        return PLS_OK;
+        return code == PLS_IO ? PLS_IO : PLS_OK;
     }
     struct plsi_bytes c = {block + 8};
     uint32_t version = plsi_get32(&c);
@@ -241,6 +241,7 @@ enum pls_code plsi_index_read_mark(struct plsi_blob *file, uint32_t segment,
                          segment, version, VERSION);
     }
     if (plsi_get32(&c) != segment) {
+        mark->of_another = true;
         return PLS_OK;
     }
     uint32_t flags = plsi_get32(&c);
@@ -252,6 +253,14 @@ enum pls_code plsi_index_read_mark(struct plsi_blob *file, uint32_t segment,
     mark->end = plsi_get64(&c);
     mark->walked_from = plsi_get64(&c);
     return PLS_OK;
+}
+
+bool plsi_index_is_complete(const struct plsi_index_mark *mark, uint64_t file_bytes,
+                            uint64_t segment_bytes)
+{
+    return mark->complete && mark->bytes == segment_bytes && mark->end <= segment_bytes &&
+           mark->entries <= mark->end / PLSI_PREFIX && (mark->entries > 0 || mark->end == 0) &&
+           blocks_of(mark->entries) < file_bytes / PLSI_BLOCK;
 }
 
 void plsi_index_load(struct plsi_index *index, const struct plsi_index_mark *mark)
@@ -269,7 +278,7 @@ void plsi_index_mark_walked(struct plsi_index *index, uint64_t offset)
     }
     pthread_mutex_lock(&index->mark_lock);
     index->walked_from = offset;
-    if (index->file != NULL) {
+    if (!index->failed) {
         write_mark(index, &(struct plsi_index_mark){.suspect = index->suspect});
     }
     pthread_mutex_unlock(&index->mark_lock);
@@ -336,6 +345,19 @@ static bool walk_over(struct plsi_walk *walk, uint64_t n)
     return n == 0;
 }
 
+/* Whether a block that was made anew ends where the next one begins: else a prefix led astray. */
+static bool ends_right(struct plsi_index *index, uint64_t number, const struct filed *filed,
+                       uint64_t end)
+{
+    uint8_t block[PLSI_BLOCK];
+    enum pls_code code;
+    if (number + 1 == blocks_of(filed->entries)) {
+        return end == filed->end;
+    }
+    plsi_block_read(index->file, plsi_index_block_at(number + 1), PLSI_MAY_WAIT, block, &code);
+    return code != PLS_OK || plsi_block_entry(block, 0).offset == end;
+}
+
 /* A block made from the data once more. */
 static enum pls_code rebuild(struct plsi_index *index, uint64_t number, const struct filed *filed,
                              uint8_t *block)
@@ -348,7 +370,8 @@ static enum pls_code rebuild(struct plsi_index *index, uint64_t number, const st
     if (walk == NULL) {
         return PLS_NO_MEMORY;
     }
-    bool good = walk_over(walk, damaged * PLSI_INDEX_A_BLOCK) && walk_entries(walk, entries, n);
+    bool good = walk_over(walk, damaged * PLSI_INDEX_A_BLOCK) && walk_entries(walk, entries, n) &&
+                ends_right(index, number, filed, walk->offset);
     free(walk);
     if (good) {
         encode_block(block, entries, n);
@@ -416,6 +439,11 @@ static enum pls_code take_back(struct plsi_index *index, uint64_t number, uint64
     pthread_mutex_unlock(&index->lock);
     plsi_buffer_release(block);
     return tail != NULL ? PLS_OK : PLS_NO_MEMORY;
+}
+
+void plsi_index_keep_in_memory(struct plsi_index *index)
+{
+    index->failed = true;
 }
 
 enum pls_code plsi_index_resume(struct plsi_index *index)

@@ -11,8 +11,8 @@
  *   state      entries lie                        moved there by
  *   growing    whole blocks in the file, the      plsi_index_create, plsi_index_resume
  *              rest in memory
- *   in memory  where they lay when a write of     plsi_index_write_behind, plsi_index_finish
- *              the file failed, later ones in
+ *   in memory  where they lay when a write of     plsi_index_write_behind, plsi_index_finish,
+ *              the file failed, later ones in     plsi_index_keep_in_memory
  *              memory; the next open makes the
  *              file anew
  *   finished   all in the file, marked complete   plsi_index_finish; plsi_index_load
@@ -46,6 +46,7 @@ struct plsi_entry {
 struct plsi_index_mark {
     bool complete;        /* entries and segment were synced before this was written */
     bool suspect;         /* a sync of the segment failed */
+    bool of_another;      /* whole, and another segment's */
     uint64_t entries;     /* where it is complete, how many there are, */
     uint64_t bytes;       /* the size of the segment they were made for, */
     uint64_t end;         /* and where its last record ends */
@@ -63,7 +64,7 @@ struct plsi_index {
      * readers.
      */
     uint64_t walked_from;
-    bool failed; /* the writer's: a write of the file failed, it is not written any more */
+    bool failed; /* the writer's: the file is not written any more */
     atomic_uint_fast64_t count;
     pthread_mutex_t mark_lock; /* guards the file's first block; held over a disk wait */
     bool suspect;              /* as marked; guarded by mark_lock */
@@ -95,6 +96,8 @@ enum pls_code plsi_index_write_behind(struct plsi_index *index);
  * which the caller has synced before.
  */
 enum pls_code plsi_index_finish(struct plsi_index *index, uint64_t bytes);
+/* The file stays as it is, unmarked: what was found this time may not be all there is. */
+void plsi_index_keep_in_memory(struct plsi_index *index);
 /* Grows again. */
 enum pls_code plsi_index_resume(struct plsi_index *index);
 /* Forgets the entries from `count` on. Only where no reader knows the index yet. */
@@ -103,9 +106,12 @@ enum pls_code plsi_index_cut(struct plsi_index *index, uint64_t count);
 /* -- the mark; any thread -- */
 
 /* *mark says nothing where the file has none that is whole. BAD_FORMAT: of a version unknown here.
- */
+ * IO, *error as it was: the disk did not read it. */
 enum pls_code plsi_index_read_mark(struct plsi_blob *file, uint32_t segment,
                                    struct plsi_index_mark *mark, struct pls_error *error);
+/* Whether the mark may be believed of a file and a segment of these sizes. */
+bool plsi_index_is_complete(const struct plsi_index_mark *mark, uint64_t file_bytes,
+                            uint64_t segment_bytes);
 /* Takes over a complete file. */
 void plsi_index_load(struct plsi_index *index, const struct plsi_index_mark *mark);
 /* From now on entries come from a walk: noted in the file, as far as that can be written. */

@@ -198,32 +198,46 @@ static enum pls_code remove_left_overs(const struct found *found, struct pls_err
 
 /* -- the segments ------------------------------------------------------------------------------ */
 
-/* The index's file, as it is or new; NULL, logged, where none can be had. */
-static struct plsi_blob *open_index(pls_store *store, uint32_t id, bool *old)
+/* The index's file, as it is, of *bytes, or new; NULL, logged, where none can be had. One that is
+ * there and cannot be opened is not made anew: what it knows nobody else does. */
+static struct plsi_blob *open_index(pls_store *store, uint32_t id, uint64_t *bytes)
 {
     char name[PLSI_FILE_NAME];
     struct plsi_blob *file;
-    uint64_t size;
+    struct pls_error error;
     plsi_index_name(id, name);
-    *old = store->backend->ops->open(store->backend, name, &file, &size, NULL) == PLS_OK;
-    return *old ? file : plsi_segment_index_file(store, id);
+    *bytes = 0;
+    switch (store->backend->ops->open(store->backend, name, &file, bytes, &error)) {
+    case PLS_OK:
+        return file;
+    case PLS_NO_RECORD:
+        return plsi_segment_index_file(store, id);
+    default:
+        *bytes = 0;
+        plsi_log(store->dir, PLS_LOG_WARNING, store->name, "index_failed", "%s; it stays in memory",
+                 error.text);
+        return NULL;
+    }
 }
 
 /* Takes the index as it is, where it was marked complete for this segment; else makes it. */
 static enum pls_code take_index(pls_store *store, struct plsi_segment *segment, uint64_t bytes,
-                                bool old, struct pls_error *error)
+                                uint64_t index_bytes, struct pls_error *error)
 {
     struct plsi_index_mark mark = {.walked_from = PLSI_NOT_WALKED};
-    enum pls_code code =
-        old ? plsi_index_read_mark(segment->index->file, segment->id, &mark, error) : PLS_OK;
-    if (code != PLS_OK) {
+    enum pls_code code = index_bytes > 0
+                             ? plsi_index_read_mark(segment->index->file, segment->id, &mark, error)
+                             : PLS_OK;
+    if (code == PLS_IO) {
+        plsi_index_keep_in_memory(segment->index); /* it may say suspect */
+    } else if (code != PLS_OK) {
         return code;
     }
     segment->was_suspect = mark.suspect;
     segment->index->suspect = mark.suspect;
     segment->index->walked_from = mark.walked_from;
-    if (!mark.complete || mark.bytes != bytes || mark.end > bytes) {
-        return plsi_reindex(store, segment, bytes, old, error);
+    if (!plsi_index_is_complete(&mark, index_bytes, bytes)) {
+        return plsi_reindex(store, segment, bytes, index_bytes > 0 && !mark.of_another, error);
     }
     plsi_index_load(segment->index, &mark);
     atomic_store(&segment->bytes, bytes);
@@ -238,20 +252,19 @@ static enum pls_code load_segment(pls_store *store, uint32_t id, struct pls_erro
     char name[PLSI_FILE_NAME];
     plsi_segment_name(id, name);
     struct plsi_blob *blob;
-    uint64_t bytes;
-    bool old;
+    uint64_t bytes, index_bytes;
     enum pls_code code = store->backend->ops->open(store->backend, name, &blob, &bytes, error);
     if (code != PLS_OK) {
         return code;
     }
-    struct plsi_blob *index_file = open_index(store, id, &old);
+    struct plsi_blob *index_file = open_index(store, id, &index_bytes);
     struct plsi_segment *segment = plsi_segment_create(&store->dir->blocks, id, blob, index_file);
     if (segment == NULL) {
         return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
     }
     code = bytes > PLSI_SEGMENT_BYTES_LIMIT
                ? plsi_fail(error, PLS_BAD_FORMAT, "%s is impossibly large", name)
-               : take_index(store, segment, bytes, old, error);
+               : take_index(store, segment, bytes, index_bytes, error);
     if (code != PLS_OK) {
         plsi_segment_release(segment);
         return code;

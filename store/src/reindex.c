@@ -11,6 +11,8 @@
  *   no whole record, or another        the old entry is kept: the record reads as damaged, those
  *   prefix than a whole old entry's    behind it as what they are
  *   no whole record, no such entry     the end: what lies behind is read by refs with a checksum
+ *   the disk does not read it          as above, but the index stays in memory, and its file as it
+ *                                      was: the next open tries again
  *
  * The index ahead of the data: entries that lie behind the end of the file are not taken over. The
  * index behind the data: it ends earlier, and the prefixes go on. The new entries go to the old
@@ -59,7 +61,8 @@ static bool old_entry(struct reindex *re, uint64_t i, struct plsi_entry *entry)
     return entry->offset == re->walk->offset && plsi_walk_fits(re->walk, entry->length);
 }
 
-/* The entry of record number i; false at the end. */
+/* The entry of record number i; false at the end. A payload that the disk does not read has no sum
+ * that fits: its record is damaged, until an open finds that it reads. */
 static bool next_entry(struct reindex *re, uint64_t i, struct plsi_entry *entry)
 {
     uint32_t length = 0;
@@ -69,9 +72,10 @@ static bool next_entry(struct reindex *re, uint64_t i, struct plsi_entry *entry)
         return true;
     }
     *entry = (struct plsi_entry){.offset = re->walk->offset, .length = length};
-    if (!has_prefix || !plsi_walk_crc(re->walk, length, &entry->crc32c)) {
+    if (!has_prefix) {
         return false;
     }
+    plsi_walk_crc(re->walk, length, &entry->crc32c);
     plsi_index_mark_walked(re->segment->index, re->walk->offset);
     return true;
 }
@@ -81,6 +85,9 @@ static enum pls_code walk_records(struct reindex *re)
     struct plsi_index *index = re->segment->index;
     struct plsi_entry entry;
     for (uint64_t i = 0; next_entry(re, i, &entry); i++) {
+        if (re->walk->unreadable) {
+            plsi_index_keep_in_memory(index);
+        }
         if (plsi_index_reserve(index, 1) != PLS_OK) {
             return PLS_NO_MEMORY;
         }
@@ -88,6 +95,9 @@ static enum pls_code walk_records(struct reindex *re)
         plsi_index_write_behind(index); /* where it fails, the entries stay in memory */
         plsi_walk_skip(re->walk, entry.length);
         re->empty_run = entry.length == 0 ? re->empty_run + 1 : 0;
+    }
+    if (re->walk->unreadable) {
+        plsi_index_keep_in_memory(index); /* the next open tries again */
     }
     return PLS_OK;
 }

@@ -3,6 +3,7 @@
 #include "store_fixture.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -374,6 +375,184 @@ static void an_index_of_another_version_closes_the_store(void **state)
     assert_many(fx, &refs);
 }
 
+/* -- a disk that fails, and files that lie ------------------------------------------------------
+ */
+
+/* Opens with the call number k failing; 0: none. Whether the store could be opened. */
+static bool open_failing(struct fixture *fx, long k, int error)
+{
+    struct pls_error text;
+    pls_store *store = NULL;
+    plsi_sys_fail_at(k, error);
+    bool opened = pls_dir_open(fx->path, &fx->options, &fx->dir, &text) == PLS_OK;
+    if (opened && pls_store_find(fx->dir, "s", &store, &text) == PLS_OK) {
+        settle(store);
+        pls_store_release(store);
+    }
+    plsi_sys_fail_at(0, 0);
+    if (opened) {
+        pls_dir_close(fx->dir);
+    }
+    fx->dir = NULL;
+    return store != NULL;
+}
+
+/* As an older broker leaves it: no index, refs without checksums. */
+static void a_read_that_failed_at_open_loses_nothing_for_good(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_close(fx);
+    for (long k = 1; k <= 40; k++) {
+        file_remove(fx, "s/index_0000.idx");
+        open_failing(fx, k, EIO);
+        fx_open(fx);
+        assert_many(fx, &refs);
+        fx_close(fx);
+    }
+}
+
+/* A payload that the disk did not read is damaged; those behind it are what they are. */
+static void an_unreadable_payload_ends_no_walk(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref large = put_filled(fx->store, 200000, 1), behind = put_filled(fx->store, 50, 2);
+    large.crc32c = behind.crc32c = 0;
+    fx_close(fx);
+    int damaged = 0;
+    for (long k = 1; k <= 40; k++) {
+        struct pls_error error;
+        if (file_exists(fx, "s/index_0000.idx")) {
+            file_remove(fx, "s/index_0000.idx");
+        }
+        plsi_sys_fail_at(k, EIO);
+        if (pls_dir_open(fx->path, &fx->options, &fx->dir, &error) != PLS_OK) {
+            plsi_sys_fail_at(0, 0);
+            continue;
+        }
+        if (pls_store_find(fx->dir, "s", &fx->store, &error) == PLS_OK) {
+            settle(fx->store);
+            plsi_sys_fail_at(0, 0);
+            struct pls_view view = {0};
+            if (try_read(fx->store, &large, &view) == PLS_DAMAGED) {
+                assert_filled(fx->store, &behind, 2);
+                damaged++;
+            }
+            pls_view_release(&view);
+        }
+        plsi_sys_fail_at(0, 0);
+        fx_close(fx);
+    }
+    assert_true(damaged > 0);
+}
+
+/* What a payload's checksum was only the index knows: no call that fails may cost it. */
+static void a_call_that_failed_at_open_takes_no_checksum_away(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_close(fx);
+    struct pls_ref bare = refs.ref[5];
+    bare.crc32c = 0;
+    file_flip(fx, "s/payload_0000.dat", bare.offset + 4);
+    for (long k = 1; k <= 80; k++) {
+        open_failing(fx, (k + 1) / 2, k % 2 ? EMFILE : EIO);
+        fx_open(fx);
+        assert_unreadable(fx->store, &bare, PLS_DAMAGED);
+        fx_close(fx);
+    }
+}
+
+static void set_mark(struct fixture *fx, uint64_t entries, uint64_t end)
+{
+    uint8_t block[PLSI_BLOCK];
+    file_read(fx, "s/index_0000.idx", 0, block, sizeof block);
+    entries = htole64(entries);
+    end = htole64(end);
+    memcpy(block + 24, &entries, sizeof entries);
+    memcpy(block + 40, &end, sizeof end);
+    plsi_block_close(block);
+    file_write(fx, "s/index_0000.idx", 0, block, sizeof block);
+}
+
+static void a_mark_that_cannot_be_is_not_believed(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    put_many(fx, &refs);
+    fx_close(fx);
+    uint64_t bytes = file_size(fx, "s/payload_0000.dat");
+    const struct {
+        uint64_t entries, end;
+    } marks[] = {{N + 255, bytes},    {1u << 20, bytes}, {UINT64_C(1) << 50, bytes},
+                 {UINT64_MAX, bytes}, {0, bytes},        {N, 0},
+                 {N, 4 * N - 1}};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        set_mark(fx, marks[i].entries, marks[i].end);
+        fx_open(fx);
+        assert_many(fx, &refs);
+        fx_close(fx);
+    }
+    /* The mark is right, the file behind it is not there any more. */
+    file_cut(fx, "s/index_0000.idx", 2 * PLSI_BLOCK);
+    fx_open(fx);
+    assert_many(fx, &refs);
+    fx_close(fx);
+    assert_true(file_size(fx, "s/index_0000.idx") == (uint64_t)4 * PLSI_BLOCK);
+}
+
+/* A block is lost, and a prefix is a smaller one: the zeros behind look like an empty record. Where
+ * the block's records lie nobody knows, and it must not look as if there were none. */
+static void a_block_made_from_bad_prefixes_is_not_believed(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref refs[N];
+    const uint8_t smaller = 92, right = 96, zeros[96] = {0};
+    for (uint32_t i = 0; i < N; i++) {
+        refs[i] = put(fx->store, zeros, sizeof zeros);
+    }
+    fx_close(fx);
+    for (uint32_t block = 0; block < 3; block++) {
+        struct pls_ref last = refs[block < 2 ? block * 255 + 254 : N - 1];
+        uint64_t prefix = refs[block * 255 + 3].offset, sum = (block + 2) * PLSI_BLOCK - 1;
+        file_write(fx, "s/payload_0000.dat", prefix, &smaller, 1);
+        file_flip(fx, "s/index_0000.idx", sum);
+        fx_open(fx);
+        struct pls_view view = {0};
+        assert_int_equal(try_read(fx->store, &last, &view), PLS_OK);
+        pls_view_release(&view);
+        last.crc32c = 0;
+        assert_unreadable(fx->store, &last, PLS_DAMAGED);
+        fx_close(fx);
+        file_write(fx, "s/payload_0000.dat", prefix, &right, 1);
+        file_flip(fx, "s/index_0000.idx", sum);
+    }
+}
+
+static void the_index_of_another_segment_is_not_believed(void **state)
+{
+    struct fixture *fx = *state;
+    struct refs refs;
+    uint8_t block[PLSI_BLOCK];
+    put_many(fx, &refs);
+    seal(fx->store);
+    struct pls_ref other = put_filled(fx->store, 300, 1), next = put_filled(fx->store, 200, 2);
+    fx_close(fx);
+    char name[64], index[64];
+    snprintf(name, sizeof name, "s/payload_%04u.dat", other.file_id);
+    snprintf(index, sizeof index, "s/index_%04u.idx", other.file_id);
+    for (uint64_t at = 0; at < file_size(fx, "s/index_0000.idx"); at += sizeof block) {
+        file_read(fx, "s/index_0000.idx", at, block, sizeof block);
+        file_write(fx, index, at, block, sizeof block);
+    }
+    fx_open(fx);
+    assert_many(fx, &refs);
+    assert_filled(fx->store, &other, 1);
+    assert_filled(fx->store, &next, 2);
+}
+
 /* -- start-up ---------------------------------------------------------------------------------- */
 
 #define SEGMENT_BYTES (256 * MIB)
@@ -474,6 +653,12 @@ int main(void)
         STORE_TEST(an_index_lost_while_the_store_is_open_changes_no_answer),
         STORE_TEST(an_index_without_its_segment_is_the_trace_of_a_lost_one),
         STORE_TEST(an_index_of_another_version_closes_the_store),
+        STORE_TEST(a_read_that_failed_at_open_loses_nothing_for_good),
+        STORE_TEST(an_unreadable_payload_ends_no_walk),
+        STORE_TEST(a_call_that_failed_at_open_takes_no_checksum_away),
+        STORE_TEST(a_mark_that_cannot_be_is_not_believed),
+        STORE_TEST(a_block_made_from_bad_prefixes_is_not_believed),
+        STORE_TEST(the_index_of_another_segment_is_not_believed),
         STORE_TEST(start_up_reads_the_marks_alone),
     };
     return cmocka_run_group_tests_name("store_index", tests, NULL, NULL);
