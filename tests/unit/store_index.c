@@ -496,7 +496,7 @@ static void a_mark_that_cannot_be_is_not_believed(void **state)
         fx_close(fx);
     }
     /* The mark is right, the file behind it is not there any more. */
-    file_cut(fx, "s/index_0000.idx", 2 * PLSI_BLOCK);
+    file_cut(fx, "s/index_0000.idx", UINT64_C(2) * PLSI_BLOCK);
     fx_open(fx);
     assert_many(fx, &refs);
     fx_close(fx);
