@@ -17,12 +17,18 @@ struct plsi_blob *plsi_segment_index_file(pls_store *store, uint32_t id)
     struct plsi_blob *file;
     struct pls_error error;
     plsi_index_name(id, name);
-    if (store->backend->ops->make_derived(store->backend, name, &file, &error) != PLS_OK) {
-        plsi_log(store->dir, PLS_LOG_WARNING, store->name, "index_failed", "%s; it stays in memory",
-                 error.text);
-        return NULL;
+    enum pls_code code = store->backend->ops->make_derived(store->backend, name, &file, &error);
+    if (code == PLS_OK) {
+        code = plsi_index_begin_file(file, id);
+        if (code == PLS_OK) {
+            return file;
+        }
+        file->ops->release(file);
+        plsi_fail(&error, code, "writing %s: %s", name, pls_strerror(code));
     }
-    return file;
+    plsi_log(store->dir, PLS_LOG_WARNING, store->name, "index_failed", "%s; it stays in memory",
+             error.text);
+    return NULL;
 }
 
 void plsi_store_finish(pls_store *store, struct plsi_segment *segment, bool synced)

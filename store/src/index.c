@@ -170,21 +170,33 @@ static uint64_t blocks_of(uint64_t entries)
     return entries / PLSI_INDEX_A_BLOCK + (entries % PLSI_INDEX_A_BLOCK != 0);
 }
 
-static enum pls_code write_mark(struct plsi_index *index, const struct plsi_index_mark *mark)
+static enum pls_code put_mark(struct plsi_blob *file, uint32_t segment,
+                              const struct plsi_index_mark *mark)
 {
     uint8_t block[PLSI_BLOCK] = {0};
     struct plsi_bytes c = {block};
     plsi_put_bytes(&c, MAGIC, 8);
     plsi_put32(&c, VERSION);
-    plsi_put32(&c, index->segment);
+    plsi_put32(&c, segment);
     plsi_put32(&c, (mark->complete ? COMPLETE : 0u) | (mark->suspect ? SUSPECT : 0u));
     plsi_put32(&c, 0);
     plsi_put64(&c, mark->entries);
     plsi_put64(&c, mark->bytes);
     plsi_put64(&c, mark->end);
-    plsi_put64(&c, index->walked_from);
+    plsi_put64(&c, mark->walked_from);
     plsi_block_close(block);
-    return index->file->ops->put(index->file, 0, block, sizeof block);
+    return file->ops->put(file, 0, block, sizeof block);
+}
+
+enum pls_code plsi_index_begin_file(struct plsi_blob *file, uint32_t segment)
+{
+    return put_mark(file, segment, &(struct plsi_index_mark){.walked_from = PLSI_NOT_WALKED});
+}
+
+static enum pls_code write_mark(struct plsi_index *index, struct plsi_index_mark mark)
+{
+    mark.walked_from = index->walked_from;
+    return put_mark(index->file, index->segment, &mark);
 }
 
 static enum pls_code mark_complete(struct plsi_index *index, uint64_t bytes)
@@ -192,7 +204,7 @@ static enum pls_code mark_complete(struct plsi_index *index, uint64_t bytes)
     struct plsi_index_mark mark = {
         .complete = true, .entries = index->filed, .bytes = bytes, .end = index->filed_end};
     pthread_mutex_lock(&index->mark_lock);
-    enum pls_code code = index->suspect ? PLS_IO : write_mark(index, &mark);
+    enum pls_code code = index->suspect ? PLS_IO : write_mark(index, mark);
     pthread_mutex_unlock(&index->mark_lock);
     return code;
 }
@@ -279,7 +291,7 @@ void plsi_index_mark_walked(struct plsi_index *index, uint64_t offset)
     pthread_mutex_lock(&index->mark_lock);
     index->walked_from = offset;
     if (!index->failed) {
-        write_mark(index, &(struct plsi_index_mark){.suspect = index->suspect});
+        write_mark(index, (struct plsi_index_mark){.suspect = index->suspect});
     }
     pthread_mutex_unlock(&index->mark_lock);
 }
@@ -291,7 +303,7 @@ enum pls_code plsi_index_mark_suspect(struct plsi_index *index)
     }
     pthread_mutex_lock(&index->mark_lock);
     index->suspect = true;
-    enum pls_code code = write_mark(index, &(struct plsi_index_mark){.suspect = true});
+    enum pls_code code = write_mark(index, (struct plsi_index_mark){.suspect = true});
     pthread_mutex_unlock(&index->mark_lock);
     return code == PLS_OK ? index->file->ops->sync(index->file) : code;
 }
@@ -306,14 +318,21 @@ static uint64_t entries_in(uint64_t number, uint64_t entries)
 
 /* How many blocks before `number` up to and with the last whole one, and where its last record
  * ends. */
-static uint64_t whole_before(struct plsi_index *index, uint64_t number, uint64_t *end)
+static uint64_t whole_before(struct plsi_index *index, uint64_t number, const struct filed *filed,
+                             uint64_t *end)
 {
     uint8_t block[PLSI_BLOCK];
     enum pls_code code;
     for (; number > 0; number--) {
-        plsi_block_read(index->file, plsi_index_block_at(number - 1), PLSI_MAY_WAIT, block, &code);
-        if (code == PLS_OK) {
-            struct plsi_entry last = plsi_block_entry(block, PLSI_INDEX_A_BLOCK - 1);
+        struct plsi_buffer *made = plsi_blocks_find(index->blocks, filed->file, number - 1);
+        if (made == NULL) {
+            plsi_block_read(index->file, plsi_index_block_at(number - 1), PLSI_MAY_WAIT, block,
+                            &code);
+        }
+        if (made != NULL || code == PLS_OK) {
+            struct plsi_entry last =
+                plsi_block_entry(made != NULL ? made->bytes : block, PLSI_INDEX_A_BLOCK - 1);
+            plsi_buffer_release(made);
             *end = end_of(&last);
             return number;
         }
@@ -364,7 +383,7 @@ static enum pls_code rebuild(struct plsi_index *index, uint64_t number, const st
 {
     struct plsi_entry entries[PLSI_INDEX_A_BLOCK];
     uint64_t offset;
-    uint64_t damaged = number - whole_before(index, number, &offset);
+    uint64_t damaged = number - whole_before(index, number, filed, &offset);
     uint64_t n = entries_in(number, filed->entries);
     struct plsi_walk *walk = plsi_walk_create(index->data, offset, filed->end);
     if (walk == NULL) {

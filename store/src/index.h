@@ -105,6 +105,9 @@ enum pls_code plsi_index_cut(struct plsi_index *index, uint64_t count);
 
 /* -- the mark; any thread -- */
 
+/* Gives a new file its mark, which says nothing yet: version, and room on the disk for what it may
+ * have to say later. */
+enum pls_code plsi_index_begin_file(struct plsi_blob *file, uint32_t segment);
 /* *mark says nothing where the file has none that is whole. BAD_FORMAT: of a version unknown here.
  * IO, *error as it was: the disk did not read it. */
 enum pls_code plsi_index_read_mark(struct plsi_blob *file, uint32_t segment,

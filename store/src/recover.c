@@ -47,6 +47,7 @@ struct ids {
 struct found {
     pls_store *store;
     struct ids segments, outputs, indexes; /* ascending, once all are found */
+    uint64_t above_lost;                   /* one more than the id of any segment that vanished */
     bool ages;
     bool no_memory;
 };
@@ -159,7 +160,7 @@ static bool was_complete(pls_store *store, const char *name, uint32_t id)
     return mark.complete;
 }
 
-static void remove_lost_indexes(const struct found *found)
+static void remove_lost_indexes(struct found *found)
 {
     pls_store *store = found->store;
     for (size_t i = 0; i < found->indexes.n; i++) {
@@ -170,6 +171,7 @@ static void remove_lost_indexes(const struct found *found)
         }
         plsi_index_name(id, name);
         if (was_complete(store, name, id)) {
+            found->above_lost = (uint64_t)id + 1;
             plsi_log(store->dir, PLS_LOG_ERROR, store->name, "segment_missing",
                      "segment %" PRIu32 " is gone, its index is still here: refs into it are lost",
                      id);
@@ -179,7 +181,7 @@ static void remove_lost_indexes(const struct found *found)
 }
 
 /* Only beside a store.state: else what looks like one of these files may be somebody else's. */
-static enum pls_code remove_left_overs(const struct found *found, struct pls_error *error)
+static enum pls_code remove_left_overs(struct found *found, struct pls_error *error)
 {
     pls_store *store = found->store;
     enum pls_code code =
@@ -361,6 +363,9 @@ static void settle_next_id(pls_store *store, const struct found *found)
     uint64_t next = store->state.next_id;
     if (found->segments.n > 0 && last_id(found) >= next) {
         next = (uint64_t)last_id(found) + 1;
+    }
+    if (found->above_lost > next) {
+        next = found->above_lost;
     }
     if (store->state.sealed && store->state.seal.compaction_id >= next) {
         next = (uint64_t)store->state.seal.compaction_id + 1;

@@ -55,11 +55,12 @@ struct found {
 /* Records that are being appended do not count: the last one counted says where they end. */
 static enum pls_code take_part(struct part *part, struct plsi_segment *segment)
 {
-    bool finished = atomic_load(&segment->finished);
+    /* In this order: nothing was added behind the count where it is finished in the end. */
     uint64_t n = plsi_index_count(segment->index);
+    uint64_t end = atomic_load(&segment->end);
     *part = (struct part){.id = segment->id, .records = n, .tail = segment->tail};
-    if (finished || n == 0) {
-        part->bytes = n > 0 ? atomic_load(&segment->end) : 0;
+    if (n == 0 || atomic_load(&segment->finished)) {
+        part->bytes = n > 0 ? end : 0;
         return PLS_OK;
     }
     struct plsi_record last = {.i = n - 1};
@@ -67,8 +68,7 @@ static enum pls_code take_part(struct part *part, struct plsi_segment *segment)
     plsi_cursor_init(&cursor, segment->index);
     enum pls_code code = plsi_cursor_get(&cursor, last.i, &last.entry);
     plsi_cursor_fini(&cursor);
-    part->bytes =
-        code == PLS_OK ? last.entry.offset + plsi_record_bytes(&last) : atomic_load(&segment->end);
+    part->bytes = code == PLS_OK ? last.entry.offset + plsi_record_bytes(&last) : end;
     return code == PLS_NO_MEMORY ? code : PLS_OK;
 }
 
