@@ -44,7 +44,9 @@ static void call_fini(grpc_c_call *call)
     grpc_call_details_destroy(&call->details);
     grpc_byte_buffer_destroy(call->received);
     grpc_byte_buffer_destroy(call->final_buffer);
-    gci_trailer_destroy(call->final_trailer);
+    gci_trailer_destroy(call->trailer);
+    gci_metadata_fini(&call->headers);
+    gpr_free(call->received_metadata.list);
     if (call->message != NULL) {
         protobuf_c_message_free_unpacked(call->message, NULL);
     }
@@ -380,6 +382,18 @@ const char *grpc_c_call_peer(grpc_c_call *call)
     peer = call->peer;
     pthread_mutex_unlock(&call->lock);
     return peer;
+}
+
+const struct grpc_c_metadata *grpc_c_call_metadata(grpc_c_call *call, size_t *n)
+{
+    pthread_mutex_lock(&call->lock);
+    if (!call->metadata_copied) {
+        call->received_metadata = gci_metadata_copy(&call->metadata);
+        call->metadata_copied = true;
+    }
+    *n = call->received_metadata.n;
+    pthread_mutex_unlock(&call->lock);
+    return call->received_metadata.list;
 }
 
 void grpc_c_call_set_data(grpc_c_call *call, void *data, void (*destroy)(void *data))

@@ -32,6 +32,7 @@
 
 #include "codec.h"
 #include "core.h"
+#include "metadata.h"
 #include "server.h"
 #include "status.h"
 
@@ -84,7 +85,11 @@ struct grpc_c_call {
     struct gci_write **queued_end;
     grpc_byte_buffer *final_buffer; /* lock: the reply */
     enum grpc_c_code final_code;
-    struct gci_trailer *final_trailer;
+    struct gci_trailer *trailer; /* lock; NULL: the status is but a code */
+
+    struct gci_metadata headers;           /* lock: to be sent before the first message */
+    struct gci_received received_metadata; /* lock: copied when it was first asked for */
+    bool metadata_copied;                  /* lock */
 
     void (*on_cancel)(grpc_c_call *call, void *arg); /* lock */
     void *on_cancel_arg;

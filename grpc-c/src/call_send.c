@@ -18,7 +18,10 @@ struct batch {
 static void add_headers(struct batch *batch, grpc_c_call *call)
 {
     if (!call->headers_sent) {
-        batch->ops[batch->n++] = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
+        grpc_op *op = &batch->ops[batch->n++];
+        *op = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
+        op->data.send_initial_metadata.metadata = call->headers.entries;
+        op->data.send_initial_metadata.count = call->headers.n;
         call->headers_sent = true;
     }
 }
@@ -34,13 +37,13 @@ static void add_message(struct batch *batch, grpc_byte_buffer *buffer, uint32_t 
 static void add_status(struct batch *batch, const grpc_c_call *call)
 {
     grpc_op op = {.op = GRPC_OP_SEND_STATUS_FROM_SERVER};
-    struct gci_trailer *trailer = call->final_trailer;
+    struct gci_trailer *trailer = call->trailer;
 
     op.data.send_status_from_server.status = (grpc_status_code)call->final_code;
     if (trailer != NULL) {
         op.data.send_status_from_server.status_details = &trailer->message;
-        op.data.send_status_from_server.trailing_metadata_count = trailer->n_details;
-        op.data.send_status_from_server.trailing_metadata = &trailer->details;
+        op.data.send_status_from_server.trailing_metadata_count = trailer->metadata.n;
+        op.data.send_status_from_server.trailing_metadata = trailer->metadata.entries;
     }
     batch->ops[batch->n++] = op;
 }
@@ -58,7 +61,9 @@ static void send_next(grpc_c_call *call)
     call->sending = write;
     add_headers(&batch, call);
     /* With more to come at once, core may fill its frames before it writes to the socket. */
-    add_message(&batch, write->buffer, call->queued != NULL ? GRPC_WRITE_BUFFER_HINT : 0);
+    if (write->buffer != NULL) {
+        add_message(&batch, write->buffer, call->queued != NULL ? GRPC_WRITE_BUFFER_HINT : 0);
+    }
     gci_call_batch(call, batch.ops, batch.n, &call->send_tag);
 }
 
@@ -107,13 +112,14 @@ void gci_call_on_sent(struct gci_tag *tag, bool ok)
     gci_call_event_done(call);
 }
 
-void grpc_c_call_write(grpc_c_call *call, const ProtobufCMessage *message,
-                       void (*on_written)(grpc_c_call *call, void *arg), void *arg)
+/* Takes the buffer; NULL: the headers alone. */
+static void enqueue(grpc_c_call *call, grpc_byte_buffer *buffer,
+                    void (*on_written)(grpc_c_call *call, void *arg), void *arg)
 {
     struct gci_write *write = gpr_malloc(sizeof(*write));
 
     GCI_CHECK(call->magic == GCI_CALL_MAGIC);
-    *write = (struct gci_write){NULL, gci_pack(message), on_written, arg};
+    *write = (struct gci_write){NULL, buffer, on_written, arg};
     pthread_mutex_lock(&call->lock);
     GCI_CHECK(call->state == GCI_CALL_OPEN);
     *call->queued_end = write;
@@ -124,17 +130,58 @@ void grpc_c_call_write(grpc_c_call *call, const ProtobufCMessage *message,
     pthread_mutex_unlock(&call->lock);
 }
 
+void grpc_c_call_write(grpc_c_call *call, const ProtobufCMessage *message,
+                       void (*on_written)(grpc_c_call *call, void *arg), void *arg)
+{
+    enqueue(call, gci_pack(message), on_written, arg);
+}
+
+/* -- metadata --------------------------------------------------------------------------------- */
+
+enum grpc_c_metadata_fault grpc_c_call_add_header(grpc_c_call *call,
+                                                  const struct grpc_c_metadata *entry)
+{
+    enum grpc_c_metadata_fault fault = GRPC_C_METADATA_TOO_LATE;
+
+    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
+    pthread_mutex_lock(&call->lock);
+    if (call->state == GCI_CALL_OPEN && !call->headers_sent) {
+        fault = gci_metadata_add(&call->headers, entry);
+    }
+    pthread_mutex_unlock(&call->lock);
+    return fault;
+}
+
+enum grpc_c_metadata_fault grpc_c_call_add_trailer(grpc_c_call *call,
+                                                   const struct grpc_c_metadata *entry)
+{
+    enum grpc_c_metadata_fault fault = GRPC_C_METADATA_TOO_LATE;
+
+    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
+    pthread_mutex_lock(&call->lock);
+    if (call->state == GCI_CALL_OPEN) {
+        fault = gci_trailer_add(&call->trailer, entry);
+    }
+    pthread_mutex_unlock(&call->lock);
+    return fault;
+}
+
+void grpc_c_call_send_headers(grpc_c_call *call)
+{
+    enqueue(call, NULL, NULL, NULL);
+}
+
+/* -- the end ---------------------------------------------------------------------------------- */
+
 /* Takes the buffer, which may be NULL. */
 static void finish(grpc_c_call *call, grpc_byte_buffer *buffer, const struct grpc_c_status *status)
 {
-    struct gci_trailer *trailer = gci_trailer_create(status);
-
     GCI_CHECK(call->magic == GCI_CALL_MAGIC);
     pthread_mutex_lock(&call->lock);
     GCI_CHECK(call->state == GCI_CALL_OPEN); /* a call is finished once */
     call->final_buffer = buffer;
     call->final_code = status->code;
-    call->final_trailer = trailer;
+    gci_trailer_set_status(&call->trailer, status);
     if (call->sending != NULL) {
         call->state = GCI_CALL_FINISHING;
     } else {

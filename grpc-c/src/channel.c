@@ -103,10 +103,30 @@ grpc_call *gci_client_call(grpc_c_channel *channel, const struct grpc_c_method *
         grpc_slice_from_static_string(method->path), NULL, deadline_of(options), NULL);
 }
 
-grpc_op gci_client_open_op(const struct grpc_c_call_options *options)
+static void refuse(grpc_call *core, const struct grpc_c_metadata *entry,
+                   enum grpc_c_metadata_fault fault)
+{
+    char text[256];
+
+    (void)snprintf(text, sizeof(text), "metadata \"%.100s\": %s",
+                   entry->key == NULL ? "" : entry->key, grpc_c_metadata_fault_text(fault));
+    (void)grpc_call_cancel_with_status(core, GRPC_STATUS_INVALID_ARGUMENT, text, NULL);
+}
+
+grpc_op gci_client_open_op(grpc_call *core, const struct grpc_c_call_options *options,
+                           struct gci_metadata *metadata)
 {
     grpc_op op = {.op = GRPC_OP_SEND_INITIAL_METADATA};
 
+    for (size_t i = 0; options != NULL && i < options->n_metadata; i++) {
+        enum grpc_c_metadata_fault fault = gci_metadata_add(metadata, &options->metadata[i]);
+        if (fault != GRPC_C_METADATA_OK) {
+            refuse(core, &options->metadata[i], fault);
+            break;
+        }
+    }
+    op.data.send_initial_metadata.metadata = metadata->entries;
+    op.data.send_initial_metadata.count = metadata->n;
     if (options != NULL && options->wait_for_ready) {
         op.flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY |
                    GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;

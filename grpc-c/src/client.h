@@ -16,6 +16,7 @@
 #include "core.h"
 #include "grpc-c/client.h"
 #include "grpc-c/service.h"
+#include "metadata.h"
 
 struct grpc_c_channel {
     grpc_channel *core;
@@ -26,8 +27,13 @@ struct grpc_c_channel {
 grpc_call *gci_client_call(grpc_c_channel *channel, const struct grpc_c_method *method,
                            const struct grpc_c_call_options *options);
 
-/* The operation that opens it. */
-grpc_op gci_client_open_op(const struct grpc_c_call_options *options);
+/*
+ * The operation that opens it, with what it sends in `metadata`, which holds nothing and lives
+ * until the operation is over. Where the options' metadata cannot be sent the call is cancelled
+ * with INVALID_ARGUMENT: its batches end at once, and its status says why.
+ */
+grpc_op gci_client_open_op(grpc_call *core, const struct grpc_c_call_options *options,
+                           struct gci_metadata *metadata);
 
 /*
  * Unpacks what a server answered; takes `buffer`. A client trusts its server as to memory, whose

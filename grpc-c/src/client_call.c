@@ -14,6 +14,7 @@ struct unary {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool done; /* lock */
+    struct gci_metadata sent;
     grpc_metadata_array headers;
     grpc_byte_buffer *request;
     grpc_byte_buffer *response;
@@ -48,6 +49,7 @@ static void unary_fini(struct unary *unary)
     grpc_byte_buffer_destroy(unary->response);
     gci_outcome_fini(&unary->outcome);
     grpc_metadata_array_destroy(&unary->headers);
+    gci_metadata_fini(&unary->sent);
     pthread_cond_destroy(&unary->changed);
     pthread_mutex_destroy(&unary->lock);
 }
@@ -55,7 +57,7 @@ static void unary_fini(struct unary *unary)
 static void run(struct unary *unary, grpc_call *core, const struct grpc_c_call_options *options)
 {
     grpc_op ops[6] = {
-        gci_client_open_op(options),
+        gci_client_open_op(core, options, &unary->sent),
         {.op = GRPC_OP_SEND_MESSAGE},
         {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
         {.op = GRPC_OP_RECV_INITIAL_METADATA},
@@ -110,7 +112,7 @@ ProtobufCMessage *grpc_c_unary(grpc_c_channel *channel, const struct grpc_c_meth
     }
     unary_init(&unary, request);
     run(&unary, core, options);
-    gci_result_from_outcome(result, &unary.outcome);
+    gci_result_from_outcome(result, &unary.outcome, gci_metadata_copy(&unary.headers));
     if (result->code == GRPC_C_OK) {
         message = take_response(&unary, method, result);
     }

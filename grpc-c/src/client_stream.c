@@ -35,7 +35,10 @@ struct grpc_c_stream {
     bool ended;         /* lock: no more reads */
     bool over;          /* lock: the status is there */
     char *unreadable;   /* lock: why a message could not be unpacked */
+    bool opened;        /* lock: the headers are there, or will not come */
+    struct gci_metadata sent;
     grpc_metadata_array headers;
+    struct gci_received received_headers; /* copied when first asked for, by the reader */
     grpc_byte_buffer *received;
     struct gci_outcome outcome;
 };
@@ -55,6 +58,7 @@ static void on_open(struct gci_tag *tag, bool ok)
 
     (void)ok;
     pthread_mutex_lock(&stream->lock);
+    stream->opened = true;
     event_end(stream);
 }
 
@@ -150,7 +154,8 @@ static grpc_byte_buffer *receive(grpc_c_stream *stream)
 
 static void begin(grpc_c_stream *stream, const struct grpc_c_call_options *options)
 {
-    grpc_op open[2] = {gci_client_open_op(options), {.op = GRPC_OP_RECV_INITIAL_METADATA}};
+    grpc_op open[2] = {gci_client_open_op(stream->core, options, &stream->sent),
+                       {.op = GRPC_OP_RECV_INITIAL_METADATA}};
     grpc_op status = gci_outcome_op(&stream->outcome);
 
     open[1].data.recv_initial_metadata.recv_initial_metadata = &stream->headers;
@@ -231,6 +236,20 @@ ProtobufCMessage *grpc_c_stream_read(grpc_c_stream *stream)
     return message;
 }
 
+const struct grpc_c_metadata *grpc_c_stream_headers(grpc_c_stream *stream, size_t *n)
+{
+    pthread_mutex_lock(&stream->lock);
+    while (!stream->opened) {
+        pthread_cond_wait(&stream->changed, &stream->lock);
+    }
+    pthread_mutex_unlock(&stream->lock);
+    if (stream->received_headers.list == NULL) {
+        stream->received_headers = gci_metadata_copy(&stream->headers);
+    }
+    *n = stream->received_headers.n;
+    return stream->received_headers.list;
+}
+
 void grpc_c_stream_cancel(grpc_c_stream *stream)
 {
     (void)grpc_call_cancel(stream->core, NULL);
@@ -250,17 +269,27 @@ static void run_out(grpc_c_stream *stream)
     pthread_mutex_unlock(&stream->lock);
 }
 
+static struct gci_received take_headers(grpc_c_stream *stream)
+{
+    struct gci_received headers = stream->received_headers;
+
+    stream->received_headers = (struct gci_received){NULL, 0};
+    return headers.list != NULL ? headers : gci_metadata_copy(&stream->headers);
+}
+
 void grpc_c_stream_finish(grpc_c_stream *stream, struct grpc_c_result *result)
 {
     run_out(stream);
     if (result != NULL) {
-        gci_result_from_outcome(result, &stream->outcome);
+        gci_result_from_outcome(result, &stream->outcome, take_headers(stream));
         if (stream->unreadable != NULL) {
             gci_result_set(result, GRPC_C_INTERNAL, stream->unreadable);
         }
     }
     gpr_free(stream->unreadable);
+    gpr_free(stream->received_headers.list);
     grpc_metadata_array_destroy(&stream->headers);
+    gci_metadata_fini(&stream->sent);
     gci_outcome_fini(&stream->outcome);
     grpc_call_unref(stream->core);
     pthread_cond_destroy(&stream->changed);

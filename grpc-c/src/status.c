@@ -9,8 +9,6 @@
 #include "grpc-c/client.h"
 #include "status.h"
 
-#define DETAILS_KEY "grpc-status-details-bin"
-
 const char *grpc_c_code_name(int code)
 {
     switch (code) {
@@ -48,32 +46,66 @@ static size_t fit(const char *text, size_t room)
     return i;
 }
 
-struct gci_trailer *gci_trailer_create(const struct grpc_c_status *status)
+static bool need(struct gci_trailer **trailer)
 {
-    size_t details_length = status->details == NULL ? 0 : status->details_length;
-    const char *message = status->message == NULL ? "" : status->message;
-    struct gci_trailer *trailer;
+    if (*trailer == NULL) {
+        *trailer = calloc(1, sizeof(**trailer));
+        if (*trailer != NULL) {
+            (*trailer)->message = grpc_empty_slice();
+        }
+    }
+    return *trailer != NULL;
+}
 
-    if (details_length == 0 && message[0] == '\0') {
-        return NULL;
+enum grpc_c_metadata_fault gci_trailer_add(struct gci_trailer **trailer,
+                                           const struct grpc_c_metadata *entry)
+{
+    return need(trailer) ? gci_metadata_add(&(*trailer)->metadata, entry)
+                         : GRPC_C_METADATA_NO_MEMORY;
+}
+
+/* What message and details may take beside the handler's metadata. */
+static size_t room_beside(const struct gci_trailer *trailer)
+{
+    size_t left = GCI_TRAILER_ALL_MAX - trailer->metadata.size;
+
+    return left < GCI_TRAILER_MAX ? left : GCI_TRAILER_MAX;
+}
+
+/* Returns what the details take of `room`. */
+static size_t add_details(struct gci_trailer *trailer, const struct grpc_c_status *status,
+                          size_t room)
+{
+    size_t length = status->details == NULL ? 0 : status->details_length;
+    size_t encoded = (length + 2) / 3 * 4;
+
+    if (length == 0) {
+        return 0;
     }
-    trailer = calloc(1, sizeof(*trailer));
-    if (trailer == NULL) {
-        return NULL;
-    }
-    if (details_length > GCI_DETAILS_MAX) {
+    if (length > GCI_DETAILS_MAX || encoded > room) {
         gci_log(GRPC_C_LOG_ERROR, "status details of %zu bytes are too large to send: dropped",
-                details_length);
-        details_length = 0;
+                length);
+        return 0;
     }
-    trailer->message = grpc_slice_from_copied_buffer(
-        message, fit(message, GCI_TRAILER_MAX - (details_length + 2) / 3 * 4));
-    if (details_length > 0) {
-        trailer->details.key = grpc_slice_from_static_string(DETAILS_KEY);
-        trailer->details.value = grpc_slice_from_copied_buffer(status->details, details_length);
-        trailer->n_details = 1;
+    return gci_metadata_add_own(&trailer->metadata, GCI_DETAILS_KEY, status->details, length)
+               ? encoded
+               : 0;
+}
+
+void gci_trailer_set_status(struct gci_trailer **trailer, const struct grpc_c_status *status)
+{
+    const char *message = status->message == NULL ? "" : status->message;
+    size_t room;
+
+    if ((status->details == NULL || status->details_length == 0) && message[0] == '\0') {
+        return;
     }
-    return trailer;
+    if (!need(trailer)) {
+        return;
+    }
+    room = room_beside(*trailer);
+    room -= add_details(*trailer, status, room);
+    (*trailer)->message = grpc_slice_from_copied_buffer(message, fit(message, room));
 }
 
 void gci_trailer_destroy(struct gci_trailer *trailer)
@@ -82,9 +114,7 @@ void gci_trailer_destroy(struct gci_trailer *trailer)
         return;
     }
     grpc_slice_unref(trailer->message);
-    if (trailer->n_details > 0) {
-        grpc_slice_unref(trailer->details.value);
-    }
+    gci_metadata_fini(&trailer->metadata);
     free(trailer);
 }
 
@@ -128,7 +158,7 @@ static void take_details(const grpc_metadata_array *trailing, struct grpc_c_resu
     for (size_t i = 0; i < trailing->count; i++) {
         const grpc_metadata *md = &trailing->metadata[i];
         size_t length = GRPC_SLICE_LENGTH(md->value);
-        if (grpc_slice_str_cmp(md->key, DETAILS_KEY) != 0 || length == 0) {
+        if (grpc_slice_str_cmp(md->key, GCI_DETAILS_KEY) != 0 || length == 0) {
             continue;
         }
         result->details = copy_text(GRPC_SLICE_START_PTR(md->value), length);
@@ -137,9 +167,16 @@ static void take_details(const grpc_metadata_array *trailing, struct grpc_c_resu
     }
 }
 
-void gci_result_from_outcome(struct grpc_c_result *result, const struct gci_outcome *outcome)
+void gci_result_from_outcome(struct grpc_c_result *result, const struct gci_outcome *outcome,
+                             struct gci_received headers)
 {
+    struct gci_received trailers = gci_metadata_copy(&outcome->trailing);
+
     memset(result, 0, sizeof(*result));
+    result->headers = headers.list;
+    result->n_headers = headers.n;
+    result->trailers = trailers.list;
+    result->n_trailers = trailers.n;
     /* A number that is no code is UNKNOWN to the protocol, as its name says. */
     result->code = outcome->code >= GRPC_STATUS_OK && outcome->code <= GRPC_STATUS_UNAUTHENTICATED
                        ? (enum grpc_c_code)outcome->code
@@ -151,7 +188,10 @@ void gci_result_from_outcome(struct grpc_c_result *result, const struct gci_outc
 
 void gci_result_set(struct grpc_c_result *result, enum grpc_c_code code, const char *message)
 {
-    grpc_c_result_fini(result);
+    gpr_free(result->message);
+    gpr_free(result->details);
+    result->details = NULL;
+    result->details_length = 0;
     result->code = code;
     result->message = copy_text(message, strlen(message));
 }
@@ -161,6 +201,8 @@ void grpc_c_result_fini(struct grpc_c_result *result)
     if (result != NULL) {
         gpr_free(result->message);
         gpr_free(result->details);
+        gpr_free(result->headers);
+        gpr_free(result->trailers);
         memset(result, 0, sizeof(*result));
     }
 }

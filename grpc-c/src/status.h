@@ -7,23 +7,33 @@
 #include "core.h"
 #include "grpc-c/client.h"
 #include "grpc-c/status.h"
+#include "metadata.h"
 
 /*
  * Clients built on core lose the whole status where trailers exceed 8,000 bytes, so what is sent
  * stays well below, in its encoded form: a message is cut short, details too large are dropped.
  */
-#define GCI_TRAILER_MAX 6000u
-#define GCI_DETAILS_MAX 4000u /* in base64 5,336 */
+#define GCI_TRAILER_MAX     6000u /* message and details */
+#define GCI_TRAILER_ALL_MAX 7500u /* these and the handler's metadata */
+#define GCI_DETAILS_MAX     4000u /* in base64 5,336 */
+
+#define GCI_DETAILS_KEY "grpc-status-details-bin"
 
 /* The rare part of a status, allocated only where there is one. Lives until the status is sent. */
 struct gci_trailer {
     grpc_slice message;
-    grpc_metadata details;
-    size_t n_details; /* 0 or 1 */
+    struct gci_metadata metadata;
 };
 
-/* NULL where the status has neither message nor details, or memory has run out. */
-struct gci_trailer *gci_trailer_create(const struct grpc_c_status *status);
+/* Adds a handler's entry to *trailer, which is made where it is NULL. */
+enum grpc_c_metadata_fault gci_trailer_add(struct gci_trailer **trailer,
+                                           const struct grpc_c_metadata *entry);
+
+/*
+ * Puts message and details of the status into *trailer, which is made where it is NULL and there
+ * are any. Where memory has run out they are lost, not the code.
+ */
+void gci_trailer_set_status(struct gci_trailer **trailer, const struct grpc_c_status *status);
 
 /* Takes NULL. */
 void gci_trailer_destroy(struct gci_trailer *trailer);
@@ -41,10 +51,14 @@ void gci_outcome_fini(struct gci_outcome *outcome);
 /* The operation that fills it. */
 grpc_op gci_outcome_op(struct gci_outcome *outcome);
 
-/* Fills `result`, which holds nothing. Before the call is unreferenced: core owns the metadata. */
-void gci_result_from_outcome(struct grpc_c_result *result, const struct gci_outcome *outcome);
+/*
+ * Fills `result`, which holds nothing. Before the call is unreferenced: core owns the metadata.
+ * Takes `headers`.
+ */
+void gci_result_from_outcome(struct grpc_c_result *result, const struct gci_outcome *outcome,
+                             struct gci_received headers);
 
-/* Replaces what `result` holds. */
+/* Replaces the status that `result` holds; what was received stays. */
 void gci_result_set(struct grpc_c_result *result, enum grpc_c_code code, const char *message);
 
 #endif

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "grpc-c/metadata.h"
 #include "grpc-c/status.h"
 
 #ifdef __cplusplus
@@ -27,14 +28,22 @@ struct grpc_c_channel_options {
 struct grpc_c_call_options {
     int64_t timeout_ms;  /* from the start of the call; 0: no deadline */
     bool wait_for_ready; /* wait for the server to come up instead of failing with UNAVAILABLE */
+    /* Sent with the call; borrowed until the function returns. An entry that cannot be sent ends
+       the call with INVALID_ARGUMENT, a message that names it, and nothing sent. */
+    const struct grpc_c_metadata *metadata;
+    size_t n_metadata;
 };
 
 /* How a call ended. Zeroed or filled by a call; freed by grpc_c_result_fini. */
 struct grpc_c_result {
     enum grpc_c_code code;
-    char *message;         /* never NULL after a call that ended; owned by the result */
-    void *details;         /* grpc-status-details-bin, NULL: none; owned by the result */
-    size_t details_length; /* bytes */
+    char *message;                   /* never NULL after a call that ended; owned by the result */
+    void *details;                   /* grpc-status-details-bin, NULL: none; owned by the result */
+    size_t details_length;           /* bytes */
+    struct grpc_c_metadata *headers; /* what the server sent before its messages; NULL: nothing */
+    size_t n_headers;
+    struct grpc_c_metadata *trailers; /* and after them; both owned by the result */
+    size_t n_trailers;
 };
 
 /* Frees what a result owns and zeroes it. Takes a zeroed one and NULL. */
@@ -52,6 +61,12 @@ GRPC_C_API void grpc_c_channel_destroy(grpc_c_channel *channel);
 
 /* No further message will be written. Returns 0, or -1 where the call is over. */
 GRPC_C_API int grpc_c_stream_writes_done(grpc_c_stream *stream);
+
+/*
+ * Waits for what the server sends before its first message, its count in *n; NULL where that is 0,
+ * also where the call ended without. Valid until grpc_c_stream_finish. By the reading thread.
+ */
+GRPC_C_API const struct grpc_c_metadata *grpc_c_stream_headers(grpc_c_stream *stream, size_t *n);
 
 /* Ends the call with CANCELLED from the client's side; reads and writes return. */
 GRPC_C_API void grpc_c_stream_cancel(grpc_c_stream *stream);

@@ -24,6 +24,7 @@
 #include <protobuf-c/protobuf-c.h>
 
 #include "grpc-c/bytes.h"
+#include "grpc-c/metadata.h"
 #include "grpc-c/status.h"
 
 #ifdef __cplusplus
@@ -105,12 +106,33 @@ GRPC_C_API int64_t grpc_c_call_remaining_ms(const grpc_c_call *call);
 /* "ipv4:127.0.0.1:40112"; valid until the call is finished. */
 GRPC_C_API const char *grpc_c_call_peer(grpc_c_call *call);
 
+/*
+ * The metadata that the client sent, its count in *n; NULL where that is 0. Copied at the first
+ * question, for those who ask; valid until the call is finished.
+ */
+GRPC_C_API const struct grpc_c_metadata *grpc_c_call_metadata(grpc_c_call *call, size_t *n);
+
 /* One pointer a call. `destroy`, where not NULL, gets it on a polling thread when the call is gone.
  */
 GRPC_C_API void grpc_c_call_set_data(grpc_c_call *call, void *data, void (*destroy)(void *data));
 GRPC_C_API void *grpc_c_call_data(const grpc_c_call *call);
 
 /* -- a call: its output ------------------------------------------------------------------------ */
+
+/*
+ * Adds an entry, which is copied, to the metadata sent before the first message, or after the last.
+ * Nothing is added where the return is not GRPC_C_METADATA_OK: TOO_LATE once the first message or
+ * the headers were sent, or the call is being finished; else as metadata.h says. Trailers and the
+ * status share 7,500 bytes: with much metadata a status message is cut shorter, and details that do
+ * not fit are dropped and logged.
+ */
+GRPC_C_API enum grpc_c_metadata_fault grpc_c_call_add_header(grpc_c_call *call,
+                                                             const struct grpc_c_metadata *entry);
+GRPC_C_API enum grpc_c_metadata_fault grpc_c_call_add_trailer(grpc_c_call *call,
+                                                              const struct grpc_c_metadata *entry);
+
+/* Sends the headers now instead of with the first message; a client may be waiting for them. */
+GRPC_C_API void grpc_c_call_send_headers(grpc_c_call *call);
 
 /*
  * Sends a message of a server stream. `message` is serialised before the function returns.
