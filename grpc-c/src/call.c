@@ -1,4 +1,5 @@
 /* A call's life on the server's side: its events, and what the handler asks about it. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,7 @@ static void call_init(grpc_c_call *call, struct gci_queue *queue, const struct g
     call->queue = queue;
     call->method = method;
     call->queued_end = &call->queued;
+    call->compression = queue->server->options.compression;
     pthread_mutex_init(&call->lock, NULL);
     grpc_metadata_array_init(&call->metadata);
     grpc_call_details_init(&call->details);
@@ -35,6 +37,24 @@ static void call_init(grpc_c_call *call, struct gci_queue *queue, const struct g
     gci_tag_init(&call->send_tag, gci_call_on_sent);
     gci_tag_init(&call->close_tag, on_close);
     gci_tag_init(&call->notice_tag, on_notice);
+}
+
+/* The message, NULL or not, goes, and what it took of the budget for inflated ones comes back. */
+static void free_message(grpc_c_server *server, ProtobufCMessage *message, size_t inflated)
+{
+    if (message != NULL) {
+        protobuf_c_message_free_unpacked(message, NULL);
+    }
+    if (inflated > 0) {
+        atomic_fetch_sub(&server->inflated, inflated);
+    }
+}
+
+static void drop_message(grpc_c_call *call)
+{
+    free_message(call->queue->server, call->message, call->inflated);
+    call->message = NULL;
+    call->inflated = 0;
 }
 
 static void call_fini(grpc_c_call *call)
@@ -47,9 +67,7 @@ static void call_fini(grpc_c_call *call)
     gci_trailer_destroy(call->trailer);
     gci_metadata_fini(&call->headers);
     gpr_free(call->received_metadata.list);
-    if (call->message != NULL) {
-        protobuf_c_message_free_unpacked(call->message, NULL);
-    }
+    drop_message(call);
     if (call->core != NULL) {
         grpc_call_unref(call->core);
     }
@@ -150,23 +168,42 @@ grpc_op gci_call_close_op(grpc_c_call *call)
 
 /* -- arrival ---------------------------------------------------------------------------------- */
 
-static void set_message(grpc_c_call *call, ProtobufCMessage *message)
+/* Inflates within the limit of one message and the budget of all. */
+static grpc_byte_buffer *inflate_message(grpc_c_call *call, grpc_byte_buffer *buffer,
+                                         struct gci_error *error)
 {
-    if (call->message != NULL) {
-        protobuf_c_message_free_unpacked(call->message, NULL);
+    grpc_c_server *server = call->queue->server;
+
+    buffer = gci_inflate(buffer, server->options.max_receive_bytes, error);
+    if (buffer == NULL) {
+        return NULL;
     }
-    call->message = message;
+    call->inflated = grpc_byte_buffer_length(buffer);
+    if (atomic_fetch_add(&server->inflated, call->inflated) + call->inflated >
+        server->options.memory_quota_bytes) {
+        grpc_byte_buffer_destroy(buffer);
+        drop_message(call);
+        error->code = GRPC_C_RESOURCE_EXHAUSTED;
+        (void)snprintf(error->text, sizeof(error->text),
+                       "too many bytes of compressed messages in flight");
+        return NULL;
+    }
+    return buffer;
 }
 
 /* Takes what was received as the call's message. */
 static bool take_message(grpc_c_call *call, grpc_byte_buffer *buffer, struct gci_error *error)
 {
-    ProtobufCMessage *message =
-        gci_unpack(call->method->table->request, buffer,
-                   call->queue->server->options.unpack_overhead_bytes, error);
-
-    set_message(call, message);
-    return message != NULL;
+    drop_message(call);
+    call->compressed = gci_is_compressed(buffer);
+    if (call->compressed) {
+        buffer = inflate_message(call, buffer, error);
+    }
+    if (buffer != NULL) {
+        call->message = gci_unpack(call->method->table->request, buffer,
+                                   call->queue->server->options.unpack_overhead_bytes, error);
+    }
+    return call->message != NULL;
 }
 
 static bool take_request(grpc_c_call *call)
@@ -283,7 +320,9 @@ bool grpc_c_call_cancelled(const grpc_c_call *call)
 
 void grpc_c_call_read(grpc_c_call *call)
 {
+    grpc_c_server *server = call->queue->server;
     ProtobufCMessage *last = NULL;
+    size_t inflated = 0;
 
     GCI_CHECK(call->magic == GCI_CALL_MAGIC && call->method != NULL);
     GCI_CHECK(!gci_one_request(call->method->table->shape));
@@ -293,14 +332,14 @@ void grpc_c_call_read(grpc_c_call *call)
         GCI_CHECK(!call->reading);
         last = call->message;
         call->message = NULL;
+        inflated = call->inflated;
+        call->inflated = 0;
         call->reading = true;
         op.data.recv_message.recv_message = &call->received;
         gci_call_batch(call, &op, 1, &call->read_tag);
     }
     pthread_mutex_unlock(&call->lock);
-    if (last != NULL) {
-        protobuf_c_message_free_unpacked(last, NULL);
-    }
+    free_message(server, last, inflated);
 }
 
 /*
@@ -353,6 +392,11 @@ static void on_read(struct gci_tag *tag, bool ok)
         grpc_byte_buffer_destroy(buffer);
     }
     gci_call_event_done(call);
+}
+
+bool grpc_c_call_message_compressed(const grpc_c_call *call)
+{
+    return call->compressed;
 }
 
 /* -- what a handler asks ---------------------------------------------------------------------- */

@@ -46,6 +46,7 @@ struct gci_write {
     grpc_byte_buffer *buffer;
     void (*on_written)(grpc_c_call *call, void *arg);
     void *arg;
+    bool plain; /* not compressed */
 };
 
 struct grpc_c_call {
@@ -79,9 +80,13 @@ struct grpc_c_call {
     struct gci_tag close_tag;
     struct gci_tag notice_tag; /* brings a late on_cancel to the poller */
 
-    ProtobufCMessage *message; /* the request, or the stream's message of the moment */
-    struct gci_write *sending; /* lock: in flight */
-    struct gci_write *queued;  /* lock: behind it, oldest first */
+    enum grpc_c_compression compression; /* lock */
+    bool skip_compression;               /* lock: of what is sent from now on */
+    bool compressed;                     /* queue: the message came so */
+    size_t inflated;                     /* queue: bytes of the server's budget it takes */
+    ProtobufCMessage *message;           /* the request, or the stream's message of the moment */
+    struct gci_write *sending;           /* lock: in flight */
+    struct gci_write *queued;            /* lock: behind it, oldest first */
     struct gci_write **queued_end;
     grpc_byte_buffer *final_buffer; /* lock: the reply */
     enum grpc_c_code final_code;

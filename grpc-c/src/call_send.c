@@ -15,6 +15,19 @@ struct batch {
     size_t n;
 };
 
+/*
+ * A level, not an algorithm: so core looks at what the client takes, which it shows to nobody else.
+ * Its low level is gzip and its high one deflate, or the one of them that the client takes.
+ */
+static void set_level(grpc_op *op, enum grpc_c_compression compression)
+{
+    if (compression != GRPC_C_IDENTITY) {
+        op->data.send_initial_metadata.maybe_compression_level.is_set = 1;
+        op->data.send_initial_metadata.maybe_compression_level.level =
+            compression == GRPC_C_GZIP ? GRPC_COMPRESS_LEVEL_LOW : GRPC_COMPRESS_LEVEL_HIGH;
+    }
+}
+
 static void add_headers(struct batch *batch, grpc_c_call *call)
 {
     if (!call->headers_sent) {
@@ -22,14 +35,18 @@ static void add_headers(struct batch *batch, grpc_c_call *call)
         *op = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
         op->data.send_initial_metadata.metadata = call->headers.entries;
         op->data.send_initial_metadata.count = call->headers.n;
+        set_level(op, call->compression);
         call->headers_sent = true;
     }
 }
 
-static void add_message(struct batch *batch, grpc_byte_buffer *buffer, uint32_t flags)
+static void add_message(struct batch *batch, grpc_byte_buffer *buffer, bool plain, bool more)
 {
-    grpc_op op = {.op = GRPC_OP_SEND_MESSAGE, .flags = flags};
+    grpc_op op = {.op = GRPC_OP_SEND_MESSAGE};
 
+    op.flags |= plain ? GRPC_WRITE_NO_COMPRESS : 0;
+    /* With more to come at once, core may fill its frames before it writes to the socket. */
+    op.flags |= more ? GRPC_WRITE_BUFFER_HINT : 0;
     op.data.send_message.send_message = buffer;
     batch->ops[batch->n++] = op;
 }
@@ -60,9 +77,8 @@ static void send_next(grpc_c_call *call)
     }
     call->sending = write;
     add_headers(&batch, call);
-    /* With more to come at once, core may fill its frames before it writes to the socket. */
     if (write->buffer != NULL) {
-        add_message(&batch, write->buffer, call->queued != NULL ? GRPC_WRITE_BUFFER_HINT : 0);
+        add_message(&batch, write->buffer, write->plain, call->queued != NULL);
     }
     gci_call_batch(call, batch.ops, batch.n, &call->send_tag);
 }
@@ -75,7 +91,7 @@ static void send_final(grpc_c_call *call)
     call->state = GCI_CALL_CLOSED;
     add_headers(&batch, call);
     if (call->final_buffer != NULL) {
-        add_message(&batch, call->final_buffer, 0);
+        add_message(&batch, call->final_buffer, call->skip_compression, false);
     }
     add_status(&batch, call);
     if (!call->close_started) {
@@ -119,9 +135,10 @@ static void enqueue(grpc_c_call *call, grpc_byte_buffer *buffer,
     struct gci_write *write = gpr_malloc(sizeof(*write));
 
     GCI_CHECK(call->magic == GCI_CALL_MAGIC);
-    *write = (struct gci_write){NULL, buffer, on_written, arg};
+    *write = (struct gci_write){.buffer = buffer, .on_written = on_written, .arg = arg};
     pthread_mutex_lock(&call->lock);
     GCI_CHECK(call->state == GCI_CALL_OPEN);
+    write->plain = call->skip_compression;
     *call->queued_end = write;
     call->queued_end = &write->next;
     if (call->sending == NULL) {
@@ -134,6 +151,24 @@ void grpc_c_call_write(grpc_c_call *call, const ProtobufCMessage *message,
                        void (*on_written)(grpc_c_call *call, void *arg), void *arg)
 {
     enqueue(call, gci_pack(message), on_written, arg);
+}
+
+/* -- compression ------------------------------------------------------------------------------ */
+
+void grpc_c_call_set_compression(grpc_c_call *call, enum grpc_c_compression compression)
+{
+    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
+    pthread_mutex_lock(&call->lock);
+    call->compression = compression;
+    pthread_mutex_unlock(&call->lock);
+}
+
+void grpc_c_call_skip_compression(grpc_c_call *call, bool skip)
+{
+    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
+    pthread_mutex_lock(&call->lock);
+    call->skip_compression = skip;
+    pthread_mutex_unlock(&call->lock);
 }
 
 /* -- metadata --------------------------------------------------------------------------------- */

@@ -17,7 +17,6 @@
 #define FIRST_RECONNECT_MS   100
 #define SLOWEST_RECONNECT_MS 5000  /* core's own two minutes outlast any restart of a server */
 #define CONNECT_TIMEOUT_MS   10000 /* TCP and HTTP/2; a busy machine needs more than it seems */
-#define IDENTITY_ONLY        1
 
 static grpc_arg int_arg(const char *key, int value)
 {
@@ -31,9 +30,7 @@ static grpc_channel *create_core(const char *target, int max_receive)
 {
     grpc_arg args[] = {
         int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, max_receive),
-        int_arg(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, IDENTITY_ONLY),
-        int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
-        int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
+        int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0), /* inflate.c has bounds */
         int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
         int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
         int_arg(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
@@ -61,12 +58,13 @@ grpc_c_channel *grpc_c_channel_create(const char *target,
         return NULL;
     }
     max_receive = max_receive == 0 ? DEFAULT_MAX_RECEIVE : max_receive;
+    channel->max_receive = max_receive < INT32_MAX ? max_receive : INT32_MAX;
     gci_library_hold();
     gci_poller_init(&channel->poller);
     if (gci_poller_start(&channel->poller, "grpc-c/channel") != 0) {
         goto fini_poller;
     }
-    channel->core = create_core(target, max_receive < INT32_MAX ? (int)max_receive : INT32_MAX);
+    channel->core = create_core(target, (int)channel->max_receive);
     return channel;
 
 fini_poller:
@@ -125,6 +123,11 @@ grpc_op gci_client_open_op(grpc_call *core, const struct grpc_c_call_options *op
             break;
         }
     }
+    if (options != NULL && options->compression != GRPC_C_IDENTITY) {
+        const char *name = options->compression == GRPC_C_GZIP ? "gzip" : "deflate";
+        (void)gci_metadata_add_own(metadata, GRPC_COMPRESSION_REQUEST_ALGORITHM_MD_KEY, name,
+                                   strlen(name));
+    }
     op.data.send_initial_metadata.metadata = metadata->entries;
     op.data.send_initial_metadata.count = metadata->n;
     if (options != NULL && options->wait_for_ready) {
@@ -134,16 +137,23 @@ grpc_op gci_client_open_op(grpc_call *core, const struct grpc_c_call_options *op
     return op;
 }
 
-ProtobufCMessage *gci_client_unpack(const struct grpc_c_method *method, grpc_byte_buffer *buffer,
-                                    char **why)
+ProtobufCMessage *gci_client_unpack(const grpc_c_channel *channel,
+                                    const struct grpc_c_method *method, grpc_byte_buffer *buffer,
+                                    struct gci_error *error)
 {
-    struct gci_error error;
-    ProtobufCMessage *message = gci_unpack(method->response, buffer, SIZE_MAX, &error);
+    ProtobufCMessage *message = NULL;
+    struct gci_error cause;
 
+    if (gci_is_compressed(buffer)) {
+        buffer = gci_inflate(buffer, channel->max_receive, &cause);
+    }
+    if (buffer != NULL) {
+        message = gci_unpack(method->response, buffer, SIZE_MAX, &cause);
+    }
     if (message == NULL) {
-        size_t size = sizeof(error.text) + 64;
-        *why = gpr_malloc(size);
-        (void)snprintf(*why, size, "the answer cannot be read: %s", error.text);
+        error->code = cause.code == GRPC_C_RESOURCE_EXHAUSTED ? cause.code : GRPC_C_INTERNAL;
+        (void)snprintf(error->text, sizeof(error->text), "the answer cannot be read: %.200s",
+                       cause.text);
     }
     return message;
 }

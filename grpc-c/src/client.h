@@ -13,6 +13,7 @@
 #include <grpc/grpc.h>
 #include <protobuf-c/protobuf-c.h>
 
+#include "codec.h"
 #include "core.h"
 #include "grpc-c/client.h"
 #include "grpc-c/service.h"
@@ -21,6 +22,7 @@
 struct grpc_c_channel {
     grpc_channel *core;
     struct gci_poller poller;
+    size_t max_receive; /* bytes of one message, also inflated */
 };
 
 /* A new call of the method, on the channel's queue; `options` may be NULL. */
@@ -37,10 +39,11 @@ grpc_op gci_client_open_op(grpc_call *core, const struct grpc_c_call_options *op
 
 /*
  * Unpacks what a server answered; takes `buffer`. A client trusts its server as to memory, whose
- * messages it asked for and bounds by max_receive_bytes. NULL with the cause in *why, freed by
- * gpr_free.
+ * messages it asked for and bounds by max_receive_bytes. NULL with the cause in `error`:
+ * RESOURCE_EXHAUSTED where it inflates to more, else INTERNAL.
  */
-ProtobufCMessage *gci_client_unpack(const struct grpc_c_method *method, grpc_byte_buffer *buffer,
-                                    char **why);
+ProtobufCMessage *gci_client_unpack(const grpc_c_channel *channel,
+                                    const struct grpc_c_method *method, grpc_byte_buffer *buffer,
+                                    struct gci_error *error);
 
 #endif

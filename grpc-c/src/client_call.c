@@ -77,22 +77,23 @@ static void run(struct unary *unary, grpc_call *core, const struct grpc_c_call_o
 }
 
 /* The response of a call that ended well, or INTERNAL in its place. */
-static ProtobufCMessage *take_response(struct unary *unary, const struct grpc_c_method *method,
+static ProtobufCMessage *take_response(struct unary *unary, const grpc_c_channel *channel,
+                                       const struct grpc_c_method *method,
                                        struct grpc_c_result *result)
 {
     grpc_byte_buffer *buffer = unary->response;
     ProtobufCMessage *message;
-    char *why = NULL;
+    struct gci_error error;
 
     unary->response = NULL;
     if (buffer == NULL) {
         gci_result_set(result, GRPC_C_INTERNAL, "the server answered OK without a message");
         return NULL;
     }
-    message = gci_client_unpack(method, buffer, &why);
+    result->compressed = gci_is_compressed(buffer);
+    message = gci_client_unpack(channel, method, buffer, &error);
     if (message == NULL) {
-        gci_result_set(result, GRPC_C_INTERNAL, why);
-        gpr_free(why);
+        gci_result_set(result, error.code, error.text);
     }
     return message;
 }
@@ -114,7 +115,7 @@ ProtobufCMessage *grpc_c_unary(grpc_c_channel *channel, const struct grpc_c_meth
     run(&unary, core, options);
     gci_result_from_outcome(result, &unary.outcome, gci_metadata_copy(&unary.headers));
     if (result->code == GRPC_C_OK) {
-        message = take_response(&unary, method, result);
+        message = take_response(&unary, channel, method, result);
     }
     unary_fini(&unary);
     grpc_call_unref(core);

@@ -19,6 +19,7 @@
 #include "status.h"
 
 struct grpc_c_stream {
+    const grpc_c_channel *channel;
     const struct grpc_c_method *method;
     grpc_call *core;
     pthread_mutex_t lock;
@@ -34,8 +35,11 @@ struct grpc_c_stream {
     bool reading;       /* lock */
     bool ended;         /* lock: no more reads */
     bool over;          /* lock: the status is there */
-    char *unreadable;   /* lock: why a message could not be unpacked */
-    bool opened;        /* lock: the headers are there, or will not come */
+    bool plain;         /* lock: messages go uncompressed */
+    bool compressed;    /* reader: the last message came so */
+    bool unreadable;    /* lock: a message could not be unpacked */
+    struct gci_error why;
+    bool opened; /* lock: the headers are there, or will not come */
     struct gci_metadata sent;
     grpc_metadata_array headers;
     struct gci_received received_headers; /* copied when first asked for, by the reader */
@@ -173,6 +177,7 @@ grpc_c_stream *grpc_c_stream_open(grpc_c_channel *channel, const struct grpc_c_m
     if (stream == NULL) {
         return NULL;
     }
+    stream->channel = channel;
     stream->method = method;
     pthread_mutex_init(&stream->lock, NULL);
     pthread_cond_init(&stream->changed, NULL);
@@ -195,6 +200,7 @@ int grpc_c_stream_write(grpc_c_stream *stream, const ProtobufCMessage *message)
 
     op.data.send_message.send_message = buffer;
     pthread_mutex_lock(&stream->lock);
+    op.flags = stream->plain ? GRPC_WRITE_NO_COMPRESS : 0;
     if (!stream->closed && !stream->over) {
         ok = send_and_wait(stream, &op);
     }
@@ -217,7 +223,7 @@ ProtobufCMessage *grpc_c_stream_read(grpc_c_stream *stream)
 {
     grpc_byte_buffer *buffer;
     ProtobufCMessage *message;
-    char *why = NULL;
+    struct gci_error error;
 
     pthread_mutex_lock(&stream->lock);
     buffer = receive(stream);
@@ -225,10 +231,12 @@ ProtobufCMessage *grpc_c_stream_read(grpc_c_stream *stream)
     if (buffer == NULL) {
         return NULL;
     }
-    message = gci_client_unpack(stream->method, buffer, &why);
-    if (message == NULL) { /* the rest cannot be trusted: finish will say INTERNAL */
+    stream->compressed = gci_is_compressed(buffer);
+    message = gci_client_unpack(stream->channel, stream->method, buffer, &error);
+    if (message == NULL) { /* the rest cannot be trusted: finish will say why */
         pthread_mutex_lock(&stream->lock);
-        stream->unreadable = why;
+        stream->unreadable = true;
+        stream->why = error;
         stream->ended = true;
         pthread_mutex_unlock(&stream->lock);
         grpc_c_stream_cancel(stream);
@@ -248,6 +256,18 @@ const struct grpc_c_metadata *grpc_c_stream_headers(grpc_c_stream *stream, size_
     }
     *n = stream->received_headers.n;
     return stream->received_headers.list;
+}
+
+void grpc_c_stream_skip_compression(grpc_c_stream *stream, bool skip)
+{
+    pthread_mutex_lock(&stream->lock);
+    stream->plain = skip;
+    pthread_mutex_unlock(&stream->lock);
+}
+
+bool grpc_c_stream_message_compressed(const grpc_c_stream *stream)
+{
+    return stream->compressed;
 }
 
 void grpc_c_stream_cancel(grpc_c_stream *stream)
@@ -282,11 +302,10 @@ void grpc_c_stream_finish(grpc_c_stream *stream, struct grpc_c_result *result)
     run_out(stream);
     if (result != NULL) {
         gci_result_from_outcome(result, &stream->outcome, take_headers(stream));
-        if (stream->unreadable != NULL) {
-            gci_result_set(result, GRPC_C_INTERNAL, stream->unreadable);
+        if (stream->unreadable) {
+            gci_result_set(result, stream->why.code, stream->why.text);
         }
     }
-    gpr_free(stream->unreadable);
     gpr_free(stream->received_headers.list);
     grpc_metadata_array_destroy(&stream->headers);
     gci_metadata_fini(&stream->sent);

@@ -118,12 +118,7 @@ ProtobufCMessage *gci_unpack(const ProtobufCMessageDescriptor *type, grpc_byte_b
     const grpc_slice_buffer *slices = &buffer->data.raw.slice_buffer;
     ProtobufCMessage *message = NULL;
 
-    if (buffer->data.raw.compression != GRPC_COMPRESS_NONE) {
-        error->code = GRPC_C_UNIMPLEMENTED;
-        (void)snprintf(error->text, sizeof(error->text), "compressed messages are not taken");
-        grpc_byte_buffer_destroy(buffer);
-        return NULL;
-    }
+    GCI_CHECK(!gci_is_compressed(buffer));
     if (slices->count != 1) {
         return unpack_gathered(type, buffer, overhead, error);
     }

@@ -39,11 +39,22 @@ grpc_byte_buffer *gci_pack_lent(const ProtobufCMessage *message, const struct gr
  * Checks and unpacks. Takes `buffer`, also on failure. `overhead` bytes of heap may be taken above
  * the message's size on the wire; SIZE_MAX: no limit. The message is freed with
  * protobuf_c_message_free_unpacked(message, NULL). NULL with the cause in `error`: INVALID_ARGUMENT
- * for a malformed message, RESOURCE_EXHAUSTED for one over budget, UNIMPLEMENTED for a compressed
- * one.
+ * for a malformed message, RESOURCE_EXHAUSTED for one over budget. It must not be compressed.
  */
 ProtobufCMessage *gci_unpack(const ProtobufCMessageDescriptor *type, grpc_byte_buffer *buffer,
                              size_t overhead, struct gci_error *error);
+
+/* Whether it has to go through gci_inflate first. */
+static inline bool gci_is_compressed(const grpc_byte_buffer *buffer)
+{
+    return buffer->data.raw.compression != GRPC_COMPRESS_NONE;
+}
+
+/*
+ * Inflates to at most `max` bytes, below 4 GiB. Takes `buffer`, also on failure. NULL with the
+ * cause in `error`: RESOURCE_EXHAUSTED where there is more, INTERNAL for malformed data.
+ */
+grpc_byte_buffer *gci_inflate(grpc_byte_buffer *buffer, size_t max, struct gci_error *error);
 
 /* The check alone, in wire.c. False with INVALID_ARGUMENT and the place in `error`. */
 bool gci_wire_check(const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t length,

@@ -17,7 +17,6 @@
 #define DEFAULT_KEEPALIVE_TIMEOUT 10000u
 #define LEAVE_MS                  200 /* that an idle client has for closing its connection at a shutdown */
 #define PING_TOLERANCE_MS         5000 /* clients may ping idle connections this often */
-#define IDENTITY_ONLY             1    /* the bit of "no compression" */
 
 static struct grpc_c_server_options with_defaults(const struct grpc_c_server_options *given)
 {
@@ -48,16 +47,14 @@ static grpc_arg int_arg(const char *key, size_t value)
 }
 
 /*
- * Compression is off in both directions: a small gzip message may inflate past every limit and the
- * quota does not see it. A client that compresses gets UNIMPLEMENTED from core.
+ * Core would inflate whatever comes, however large, before it looks at the size, and its quota does
+ * not see it: so it hands messages over as they came, and inflate.c has the bounds.
  */
 static grpc_server *create_core(const struct grpc_c_server_options *o, grpc_resource_quota *quota)
 {
     grpc_arg args[] = {
         int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
         int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, o->max_receive_bytes),
-        int_arg(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, IDENTITY_ONLY),
-        int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
         int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
         int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, o->keepalive_ms),
         int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, o->keepalive_timeout_ms),

@@ -58,7 +58,8 @@ struct grpc_c_server {
 
     atomic_size_t live;
     atomic_uint open;
-    atomic_bool accepting; /* false from STOPPING on: no further accepts are posted */
+    atomic_size_t inflated; /* bytes of messages that came compressed and still are there */
+    atomic_bool accepting;  /* false from STOPPING on: no further accepts are posted */
 };
 
 /* Shapes whose one request core reads itself, before it hands the call over. */

@@ -1,8 +1,4 @@
 /* What a server answers to calls and messages that are wrong, and a client to answers that are. */
-#include <grpc/grpc.h>
-#include <grpc/grpc_security.h>
-#include <grpc/support/alloc.h>
-#include <grpc/support/time.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,97 +277,6 @@ static void nobody_there_is_unavailable(void **state)
     grpc_c_channel_destroy(channel);
 }
 
-/* -- compression, in core's own language: our client cannot ---------------------------------------
- */
-
-struct raw {
-    grpc_channel *channel;
-    grpc_completion_queue *queue;
-    grpc_call *call;
-    grpc_metadata_array headers;
-    grpc_metadata_array trailers;
-    grpc_byte_buffer *response;
-    grpc_status_code code;
-    grpc_slice message;
-};
-
-static void raw_open(struct raw *raw, int port)
-{
-    grpc_arg arg = {.type = GRPC_ARG_INTEGER,
-                    .key = (char *)GRPC_COMPRESSION_CHANNEL_DEFAULT_ALGORITHM,
-                    .value.integer = GRPC_COMPRESS_GZIP};
-    grpc_channel_args args = {1, &arg};
-    grpc_channel_credentials *plaintext = grpc_insecure_credentials_create();
-    char target[32];
-
-    memset(raw, 0, sizeof(*raw));
-    (void)snprintf(target, sizeof(target), "127.0.0.1:%d", port);
-    raw->channel = grpc_channel_create(target, plaintext, &args);
-    grpc_channel_credentials_release(plaintext);
-    raw->queue = grpc_completion_queue_create_for_next(NULL);
-    raw->call = grpc_channel_create_call(
-        raw->channel, NULL, GRPC_PROPAGATE_DEFAULTS, raw->queue,
-        grpc_slice_from_static_string(echo_unary->path), NULL,
-        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(PATIENCE_MS, GPR_TIMESPAN)),
-        NULL);
-    grpc_metadata_array_init(&raw->headers);
-    grpc_metadata_array_init(&raw->trailers);
-}
-
-static void raw_run(struct raw *raw, grpc_byte_buffer *request)
-{
-    grpc_op ops[6] = {
-        {.op = GRPC_OP_SEND_INITIAL_METADATA},  {.op = GRPC_OP_SEND_MESSAGE},
-        {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT}, {.op = GRPC_OP_RECV_INITIAL_METADATA},
-        {.op = GRPC_OP_RECV_MESSAGE},           {.op = GRPC_OP_RECV_STATUS_ON_CLIENT},
-    };
-
-    ops[1].data.send_message.send_message = request;
-    ops[3].data.recv_initial_metadata.recv_initial_metadata = &raw->headers;
-    ops[4].data.recv_message.recv_message = &raw->response;
-    ops[5].data.recv_status_on_client.trailing_metadata = &raw->trailers;
-    ops[5].data.recv_status_on_client.status = &raw->code;
-    ops[5].data.recv_status_on_client.status_details = &raw->message;
-    assert_int_equal(grpc_call_start_batch(raw->call, ops, 6, raw, NULL), GRPC_CALL_OK);
-    (void)grpc_completion_queue_next(raw->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-}
-
-static void raw_close(struct raw *raw)
-{
-    grpc_byte_buffer_destroy(raw->response);
-    grpc_metadata_array_destroy(&raw->headers);
-    grpc_metadata_array_destroy(&raw->trailers);
-    grpc_slice_unref(raw->message);
-    grpc_call_unref(raw->call);
-    grpc_channel_destroy(raw->channel);
-    grpc_completion_queue_shutdown(raw->queue);
-    (void)grpc_completion_queue_next(raw->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-    grpc_completion_queue_destroy(raw->queue);
-}
-
-static void compressed_messages_are_refused(void **state)
-{
-    grpc_slice zeros;
-    grpc_byte_buffer *request;
-    struct raw raw;
-    char *message;
-
-    (void)state;
-    zeros = grpc_slice_malloc(3u << 20); /* 3 KB as it goes over the wire */
-    memset(GRPC_SLICE_START_PTR(zeros), 0, 3u << 20);
-    request = grpc_raw_byte_buffer_create(&zeros, 1);
-    grpc_slice_unref(zeros);
-    raw_open(&raw, shared.port);
-    raw_run(&raw, request);
-    message = grpc_slice_to_c_string(raw.message);
-    assert_int_equal(raw.code, GRPC_STATUS_UNIMPLEMENTED);
-    assert_non_null(strstr(message, "ompress"));
-    assert_null(raw.response);
-    gpr_free(message);
-    raw_close(&raw);
-    grpc_byte_buffer_destroy(request);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,7 +291,6 @@ int main(void)
         cmocka_unit_test(a_bad_message_breaks_the_stream_off),
         cmocka_unit_test(bad_answers_are_internal),
         cmocka_unit_test(nobody_there_is_unavailable),
-        cmocka_unit_test(compressed_messages_are_refused),
     };
 
     return cmocka_run_group_tests_name("grpc_c_hostile", tests, start_shared, stop_shared);

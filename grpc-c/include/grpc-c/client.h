@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "grpc-c/compression.h"
 #include "grpc-c/metadata.h"
 #include "grpc-c/status.h"
 
@@ -22,7 +23,7 @@ typedef struct grpc_c_channel grpc_c_channel;
 typedef struct grpc_c_stream grpc_c_stream;
 
 struct grpc_c_channel_options {
-    size_t max_receive_bytes; /* largest message taken; 0: 4 MiB */
+    size_t max_receive_bytes; /* largest message taken, inflated; 0: 4 MiB, at most 2 GiB */
 };
 
 struct grpc_c_call_options {
@@ -32,6 +33,7 @@ struct grpc_c_call_options {
        the call with INVALID_ARGUMENT, a message that names it, and nothing sent. */
     const struct grpc_c_metadata *metadata;
     size_t n_metadata;
+    enum grpc_c_compression compression; /* of the messages sent */
 };
 
 /* How a call ended. Zeroed or filled by a call; freed by grpc_c_result_fini. */
@@ -44,6 +46,7 @@ struct grpc_c_result {
     size_t n_headers;
     struct grpc_c_metadata *trailers; /* and after them; both owned by the result */
     size_t n_trailers;
+    bool compressed; /* a unary call's answer came so */
 };
 
 /* Frees what a result owns and zeroes it. Takes a zeroed one and NULL. */
@@ -67,6 +70,12 @@ GRPC_C_API int grpc_c_stream_writes_done(grpc_c_stream *stream);
  * also where the call ended without. Valid until grpc_c_stream_finish. By the reading thread.
  */
 GRPC_C_API const struct grpc_c_metadata *grpc_c_stream_headers(grpc_c_stream *stream, size_t *n);
+
+/* Messages written after it go as they are, though the call compresses; or no longer. */
+GRPC_C_API void grpc_c_stream_skip_compression(grpc_c_stream *stream, bool skip);
+
+/* Whether the message read last came compressed. By the reading thread. */
+GRPC_C_API bool grpc_c_stream_message_compressed(const grpc_c_stream *stream);
 
 /* Ends the call with CANCELLED from the client's side; reads and writes return. */
 GRPC_C_API void grpc_c_stream_cancel(grpc_c_stream *stream);

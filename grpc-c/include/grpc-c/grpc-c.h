@@ -4,6 +4,7 @@
 
 #include "grpc-c/bytes.h"
 #include "grpc-c/client.h"
+#include "grpc-c/compression.h"
 #include "grpc-c/metadata.h"
 #include "grpc-c/server.h"
 #include "grpc-c/service.h"

@@ -24,6 +24,7 @@
 #include <protobuf-c/protobuf-c.h>
 
 #include "grpc-c/bytes.h"
+#include "grpc-c/compression.h"
 #include "grpc-c/metadata.h"
 #include "grpc-c/status.h"
 
@@ -41,9 +42,11 @@ struct grpc_c_server_options {
     size_t max_receive_bytes;      /* largest message taken; 0: 4 MiB, as everywhere in gRPC */
     size_t unpack_overhead_bytes;  /* heap an unpacked message may take above its size on the wire:
                                       protobuf amplifies, 4 MiB can become 208 MiB; 0: 32 MiB */
-    size_t memory_quota_bytes;     /* for messages being received, all calls together; 0: 512 MiB */
+    size_t memory_quota_bytes;     /* for messages being received, all calls together, and as much
+                                      again for what compressed ones inflate to; 0: 512 MiB */
     unsigned keepalive_ms;         /* ping an idle peer after this time; 0: 20,000 */
     unsigned keepalive_timeout_ms; /* and drop it after this time without an answer; 0: 10,000 */
+    enum grpc_c_compression compression; /* of answers, to clients that take it */
 };
 
 /* Returns NULL where memory has run out. `options` may be NULL. */
@@ -93,6 +96,9 @@ GRPC_C_API void grpc_c_call_read(grpc_c_call *call);
 /* True once the peer cancelled, the deadline passed, the connection broke or the drain ended. */
 GRPC_C_API bool grpc_c_call_cancelled(const grpc_c_call *call);
 
+/* Whether the request, or the stream's message of the moment, came compressed. */
+GRPC_C_API bool grpc_c_call_message_compressed(const grpc_c_call *call);
+
 /*
  * `on_cancel(call, arg)` is called once when the call is cancelled, at the soonest after the
  * running callback, and not at all once the call is finished. The call must still be finished.
@@ -133,6 +139,15 @@ GRPC_C_API enum grpc_c_metadata_fault grpc_c_call_add_trailer(grpc_c_call *call,
 
 /* Sends the headers now instead of with the first message; a client may be waiting for them. */
 GRPC_C_API void grpc_c_call_send_headers(grpc_c_call *call);
+
+/*
+ * Compresses the call's answers, in place of what the server's options say, where the client takes
+ * it: with the other algorithm where it takes only that. No effect once the headers were sent.
+ */
+GRPC_C_API void grpc_c_call_set_compression(grpc_c_call *call, enum grpc_c_compression compression);
+
+/* Messages sent after it go as they are, though the call's answers are compressed; or no longer. */
+GRPC_C_API void grpc_c_call_skip_compression(grpc_c_call *call, bool skip);
 
 /*
  * Sends a message of a server stream. `message` is serialised before the function returns.
