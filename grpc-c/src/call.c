@@ -72,6 +72,7 @@ static void call_fini(grpc_c_call *call)
         grpc_call_unref(call->core);
     }
     gpr_free(call->peer);
+    gpr_free(call->identity);
     pthread_mutex_destroy(&call->lock);
     call->magic = 0;
 }
@@ -426,6 +427,19 @@ const char *grpc_c_call_peer(grpc_c_call *call)
     peer = call->peer;
     pthread_mutex_unlock(&call->lock);
     return peer;
+}
+
+const struct grpc_c_identity *grpc_c_call_identity(grpc_c_call *call)
+{
+    const struct grpc_c_identity *identity;
+
+    pthread_mutex_lock(&call->lock);
+    if (call->identity == NULL) {
+        call->identity = gci_identity(call->core);
+    }
+    identity = call->identity;
+    pthread_mutex_unlock(&call->lock);
+    return identity;
 }
 
 const struct grpc_c_metadata *grpc_c_call_metadata(grpc_c_call *call, size_t *n)

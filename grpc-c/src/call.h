@@ -98,7 +98,8 @@ struct grpc_c_call {
 
     void (*on_cancel)(grpc_c_call *call, void *arg); /* lock */
     void *on_cancel_arg;
-    char *peer; /* lock */
+    char *peer;                       /* lock */
+    struct grpc_c_identity *identity; /* lock */
     _Atomic(void *) data;
     void (*data_destroy)(void *data);
 };

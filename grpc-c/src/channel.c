@@ -10,6 +10,7 @@
 
 #include "client.h"
 #include "codec.h"
+#include "tls.h"
 
 #define DEFAULT_MAX_RECEIVE  ((size_t)4 << 20)
 #define KEEPALIVE_MS         20000 /* with the timeout: a dead server is found in 30 s */
@@ -26,7 +27,9 @@ static grpc_arg int_arg(const char *key, int value)
     return arg;
 }
 
-static grpc_channel *create_core(const char *target, int max_receive)
+/* Takes the credentials. */
+static grpc_channel *create_core(const char *target, int max_receive, const char *server_name,
+                                 grpc_channel_credentials *credentials)
 {
     grpc_arg args[] = {
         int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, max_receive),
@@ -39,19 +42,24 @@ static grpc_channel *create_core(const char *target, int max_receive)
         int_arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, SLOWEST_RECONNECT_MS),
         int_arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* a channel is a connection of its own */
         int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
+        {.type = GRPC_ARG_STRING, .key = (char *)GRPC_SSL_TARGET_NAME_OVERRIDE_ARG},
     };
-    grpc_channel_args list = {sizeof(args) / sizeof(args[0]), args};
-    grpc_channel_credentials *plaintext = grpc_insecure_credentials_create();
-    grpc_channel *core = grpc_channel_create(target, plaintext, &list);
+    size_t n = sizeof(args) / sizeof(args[0]);
+    grpc_channel_args list = {server_name == NULL ? n - 1 : n, args};
+    grpc_channel *core;
 
-    grpc_channel_credentials_release(plaintext);
+    args[n - 1].value.string = (char *)server_name;
+    core = grpc_channel_create(target, credentials, &list);
+    grpc_channel_credentials_release(credentials);
     return core;
 }
 
 grpc_c_channel *grpc_c_channel_create(const char *target,
                                       const struct grpc_c_channel_options *options)
 {
+    const struct grpc_c_channel_tls *tls = options == NULL ? NULL : options->tls;
     size_t max_receive = options == NULL ? 0 : options->max_receive_bytes;
+    grpc_channel_credentials *credentials;
     grpc_c_channel *channel = calloc(1, sizeof(*channel));
 
     if (channel == NULL) {
@@ -64,7 +72,13 @@ grpc_c_channel *grpc_c_channel_create(const char *target,
     if (gci_poller_start(&channel->poller, "grpc-c/channel") != 0) {
         goto fini_poller;
     }
-    channel->core = create_core(target, (int)channel->max_receive);
+    credentials =
+        tls == NULL ? grpc_insecure_credentials_create() : gci_channel_tls_credentials(tls);
+    if (credentials == NULL) {
+        goto fini_poller;
+    }
+    channel->core = create_core(target, (int)channel->max_receive,
+                                tls == NULL ? NULL : tls->server_name, credentials);
     return channel;
 
 fini_poller:
@@ -108,7 +122,11 @@ static void refuse(grpc_call *core, const struct grpc_c_metadata *entry,
 
     (void)snprintf(text, sizeof(text), "metadata \"%.100s\": %s",
                    entry->key == NULL ? "" : entry->key, grpc_c_metadata_fault_text(fault));
-    (void)grpc_call_cancel_with_status(core, GRPC_STATUS_INVALID_ARGUMENT, text, NULL);
+    (void)grpc_call_cancel_with_status(core,
+                                       fault == GRPC_C_METADATA_NO_MEMORY
+                                           ? GRPC_STATUS_RESOURCE_EXHAUSTED
+                                           : GRPC_STATUS_INVALID_ARGUMENT,
+                                       text, NULL);
 }
 
 grpc_op gci_client_open_op(grpc_call *core, const struct grpc_c_call_options *options,

@@ -23,6 +23,16 @@ struct cause {
     size_t size;
 };
 
+/* `error` may be NULL. */
+static struct cause cause_in(char *error, size_t size)
+{
+    if (error == NULL || size == 0) {
+        return (struct cause){NULL, 0};
+    }
+    error[0] = '\0';
+    return (struct cause){error, size};
+}
+
 static int refuse(const struct cause *cause, const char *format, ...) GRPC_C_PRINTF(2, 3);
 
 static int refuse(const struct cause *cause, const char *format, ...)
@@ -174,12 +184,19 @@ static int check_unix(const char *path, const struct cause *cause)
 
 /* -- core ------------------------------------------------------------------------------------- */
 
-/* The words of the innermost error in core's log line: "Address already in use". */
-static int refuse_by_log(const struct cause *cause, const char *address, char *line)
+/*
+ * The words of the innermost error in core's log line: "Address already in use". Where that is not
+ * the system's, `otherwise`, if not NULL, says better than core what is wrong.
+ */
+static int refuse_by_log(const struct cause *cause, const char *address, char *line,
+                         const char *otherwise)
 {
     static const char key[] = "os_error:\"";
     char *start = strstr(line, key);
 
+    if (start == NULL && otherwise != NULL) {
+        return refuse(cause, "%s", otherwise);
+    }
     if (start == NULL) {
         return refuse(cause, "%s: %s", address, line[0] == '\0' ? "cannot listen there" : line);
     }
@@ -188,34 +205,61 @@ static int refuse_by_log(const struct cause *cause, const char *address, char *l
     return refuse(cause, "%s: %s", address, start);
 }
 
-int grpc_c_server_listen(grpc_c_server *server, const char *address, int *port, char *error,
-                         size_t size)
+static int check_address(grpc_c_server *server, const char *address, const struct cause *cause)
 {
-    struct cause cause = {error, error == NULL ? 0 : size};
-    grpc_server_credentials *plaintext;
-    char line[2048];
-    int bound;
-    int rc;
-
     GCI_CHECK(server->state == GCI_SETUP);
-    if (cause.size > 0) {
-        error[0] = '\0';
-    }
-    rc = strncmp(address, "unix:", 5) == 0 ? check_unix(address + 5, &cause)
-                                           : check_host_port(address, &cause);
-    if (rc != 0) {
-        return rc;
-    }
-    plaintext = grpc_insecure_server_credentials_create();
+    return strncmp(address, "unix:", 5) == 0 ? check_unix(address + 5, cause)
+                                             : check_host_port(address, cause);
+}
+
+/* Takes the credentials. */
+static int bind_to(grpc_c_server *server, const char *address, grpc_server_credentials *credentials,
+                   const char *otherwise, int *port, const struct cause *cause)
+{
+    char line[2048] = "";
+    int bound;
+
     gci_log_capture(line, sizeof(line));
-    bound = grpc_server_add_http2_port(server->core, address, plaintext);
+    bound = grpc_server_add_http2_port(server->core, address, credentials);
     gci_log_capture(NULL, 0);
-    grpc_server_credentials_release(plaintext);
+    grpc_server_credentials_release(credentials);
     if (bound == 0) {
-        return refuse_by_log(&cause, address, line);
+        return refuse_by_log(cause, address, line, otherwise);
     }
     if (port != NULL) {
         *port = bound;
     }
     return 0;
+}
+
+int grpc_c_server_listen(grpc_c_server *server, const char *address, int *port, char *error,
+                         size_t size)
+{
+    struct cause cause = cause_in(error, size);
+
+    if (check_address(server, address, &cause) != 0) {
+        return -1;
+    }
+    return bind_to(server, address, grpc_insecure_server_credentials_create(), NULL, port, &cause);
+}
+
+int grpc_c_server_listen_tls(grpc_c_server *server, const char *address,
+                             const struct grpc_c_server_tls *tls, int *port, char *error,
+                             size_t size)
+{
+    struct cause cause = cause_in(error, size);
+    struct gci_server_tls *files;
+    char text[512];
+
+    if (check_address(server, address, &cause) != 0) {
+        return -1;
+    }
+    files = gci_server_tls_create(tls, text, sizeof(text));
+    if (files == NULL) {
+        return refuse(&cause, "%s", text);
+    }
+    gci_server_tls_push(&server->tls, files);
+    (void)snprintf(text, sizeof(text), "%s, %s: not a certificate and its key",
+                   tls->certificate_file, tls->key_file);
+    return bind_to(server, address, gci_server_tls_credentials(files), text, port, &cause);
 }

@@ -326,6 +326,7 @@ void grpc_c_server_destroy(grpc_c_server *server)
         gci_poller_fini(&server->queues[i].poller);
         gci_call_free_spares(&server->queues[i]);
     }
+    gci_server_tls_destroy_all(server->tls);
     grpc_resource_quota_unref(server->quota);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);

@@ -25,6 +25,7 @@
 #include "core.h"
 #include "grpc-c/server.h"
 #include "grpc-c/service.h"
+#include "tls.h"
 
 struct gci_method {
     const struct grpc_c_method *table;
@@ -45,6 +46,7 @@ enum gci_server_state { GCI_SETUP, GCI_STARTED, GCI_STOPPING, GCI_STOPPED };
 struct grpc_c_server {
     grpc_server *core;
     grpc_resource_quota *quota;
+    struct gci_server_tls *tls;           /* of all listeners */
     struct grpc_c_server_options options; /* defaults filled in */
     struct gci_queue *queues;             /* options.pollers of them */
     struct gci_method *methods;           /* fixed from STARTED on */

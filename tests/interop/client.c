@@ -3,6 +3,11 @@
  *
  *   grpc-c-interop-client --server_host=127.0.0.1 --server_port=10000 --test_case=large_unary
  *
+ * With --use_tls=true the server is checked by --ca_file, or the system's authorities, for the name
+ * in
+ * --server_host_override, or the host. --use_test_ca=true insists on a --ca_file: the suite's own
+ * test authority is nobody's here, because tests make certificates anew.
+ *
  * Exit status 0 where the case passed.
  */
 #include <string.h>
@@ -116,18 +121,28 @@ int main(int argc, char **argv)
     const char *port = "10000";
     const char *test_case = "large_unary";
     const char *use_tls = "false";
+    const char *use_test_ca = "false";
+    struct grpc_c_channel_tls tls = {0};
+    struct grpc_c_channel_options options = {0};
     const struct flag flags[] = {
-        {"server_host", &host}, {"server_port", &port}, {"test_case", &test_case},
-        {"use_tls", &use_tls},  {NULL, NULL},
+        {"server_host", &host},
+        {"server_port", &port},
+        {"test_case", &test_case},
+        {"use_tls", &use_tls},
+        {"use_test_ca", &use_test_ca},
+        {"ca_file", &tls.ca_file},
+        {"server_host_override", &tls.server_name},
+        {NULL, NULL},
     };
     grpc_c_channel *channel;
     char target[300];
     bool known;
 
     flags_parse(flags, argc, argv);
-    expect(!flag_is_true("use_tls", use_tls));
+    expect(!flag_is_true("use_test_ca", use_test_ca) || tls.ca_file != NULL);
+    options.tls = flag_is_true("use_tls", use_tls) ? &tls : NULL;
     (void)snprintf(target, sizeof(target), "%s:%s", host, port);
-    channel = grpc_c_channel_create(target, NULL);
+    channel = grpc_c_channel_create(target, &options);
     expect(channel != NULL);
     known = run(test_case, channel);
     grpc_c_channel_destroy(channel);

@@ -31,11 +31,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 BUILD = HERE.parent.parent / "build"
 SOON = 60.0  # how long anything may take that should happen soon
 
-UNARY = ["empty_unary", "large_unary"]
-PLAIN = UNARY + [
+OVER_TLS = ["empty_unary", "large_unary", "ping_pong"]
+PLAIN = OVER_TLS + [
     "client_streaming",
     "server_streaming",
-    "ping_pong",
     "empty_stream",
     "timeout_on_sleeping_server",
     "cancel_after_begin",
@@ -138,6 +137,33 @@ class InteropTest(unittest.TestCase):
                 self.assertEqual(status, 0, said)
 
 
+@functools.lru_cache(maxsize=None)
+def certificates():
+    """A directory with what make-certificates makes; gone when the tests are over."""
+    where = tempfile.mkdtemp(prefix="certificates-", dir=os.environ.get("TEST_WORK"))
+    unittest.addModuleCleanup(shutil.rmtree, where)
+    subprocess.run([HERE.parent / "lib/make-certificates", where], check=True)
+    return where
+
+
+def server_tls():
+    where = certificates()
+    return [
+        "--use_tls=true",
+        f"--tls_cert_file={where}/server.pem",
+        f"--tls_key_file={where}/server.key",
+    ]
+
+
+def client_tls(name="foo.test.google.fr"):
+    return [
+        "--use_tls=true",
+        "--use_test_ca=true",
+        f"--ca_file={certificates()}/ca.pem",
+        f"--server_host_override={name}",
+    ]
+
+
 class Ours(InteropTest):
     """Our client and our server."""
 
@@ -145,6 +171,17 @@ class Ours(InteropTest):
         server = self.serve_ours()
         cases = PLAIN + CLIENT_COMPRESSED + SERVER_COMPRESSED
         self.run_cases(program("client"), server.port, cases)
+
+    def test_tls(self):
+        server = self.serve_ours(*server_tls())
+        self.run_cases(program("client"), server.port, OVER_TLS, *client_tls())
+
+    def test_tls_finds_another_server_than_it_looks_for(self):
+        server = self.serve_ours(*server_tls())
+        flags = client_tls("example.org")
+        status, said = self.run_case(program("client"), server.port, "empty_unary", *flags)
+        self.assertEqual(status, 1)
+        self.assertIn("UNAVAILABLE", said)
 
     def test_unknown_cases_and_flags_are_refused(self):
         status, said = self.run_case(program("client"), 1, "no_such_case")
@@ -172,6 +209,14 @@ class Go(InteropTest):
     def test_go_server(self):
         server = self.serve(go_program("server"), "--port=0")
         self.run_cases(program("client"), server.port, PLAIN)
+
+    def test_go_client_over_tls(self):
+        server = self.serve_ours(*server_tls())
+        self.run_cases(go_program("client"), server.port, OVER_TLS, *client_tls())
+
+    def test_go_server_over_tls(self):
+        server = self.serve(go_program("server"), "--port=0", *server_tls())
+        self.run_cases(program("client"), server.port, OVER_TLS, *client_tls())
 
     def test_the_probe_finds_a_server_that_does_not_look(self):
         """Go's answers a request that should have come compressed and did not."""

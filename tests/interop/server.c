@@ -1,7 +1,7 @@
 /*
  * grpc-c-interop-server: the server of gRPC's interoperability suite.
  *
- *   grpc-c-interop-server --port=10000
+ *   grpc-c-interop-server --port=10000 [--use_tls=true --tls_cert_file=PEM --tls_key_file=PEM]
  *
  * Port 0 is any free one; the address is printed. It runs until SIGTERM or SIGINT. A response
  * parameter's `interval_us` is not waited for: no case of the suite that is played here asks for
@@ -281,14 +281,17 @@ static const struct grpc__testing__test_service_handlers handlers = {
     .half_duplex_call__message = half_duplex_message,
 };
 
-static int listen_on(grpc_c_server *server, const char *port)
+/* `tls` may be NULL. */
+static int listen_on(grpc_c_server *server, const char *port, const struct grpc_c_server_tls *tls)
 {
     char address[64];
     char error[256];
     int bound;
 
     (void)snprintf(address, sizeof(address), "127.0.0.1:%s", port);
-    if (grpc_c_server_listen(server, address, &bound, error, sizeof(error)) != 0) {
+    if ((tls == NULL
+             ? grpc_c_server_listen(server, address, &bound, error, sizeof(error))
+             : grpc_c_server_listen_tls(server, address, tls, &bound, error, sizeof(error))) != 0) {
         (void)fprintf(stderr, "grpc-c-interop-server: %s\n", error);
         return -1;
     }
@@ -300,13 +303,23 @@ int main(int argc, char **argv)
 {
     const char *port = "10000";
     const char *use_tls = "false";
-    const struct flag flags[] = {{"port", &port}, {"use_tls", &use_tls}, {NULL, NULL}};
+    struct grpc_c_server_tls tls = {0};
+    const struct flag flags[] = {
+        {"port", &port},
+        {"use_tls", &use_tls},
+        {"tls_cert_file", &tls.certificate_file},
+        {"tls_key_file", &tls.key_file},
+        {NULL, NULL},
+    };
+    bool with_tls;
     grpc_c_server *server;
     sigset_t ends;
     int number;
 
     flags_parse(flags, argc, argv);
-    must(!flag_is_true("use_tls", use_tls), "there is no TLS yet");
+    with_tls = flag_is_true("use_tls", use_tls);
+    must(!with_tls || (tls.certificate_file != NULL && tls.key_file != NULL),
+         "--use_tls takes --tls_cert_file and --tls_key_file");
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);
@@ -314,7 +327,7 @@ int main(int argc, char **argv)
     server = grpc_c_server_create(NULL);
     must(server != NULL, "out of memory");
     must(grpc__testing__test_service__service_init(server, &handlers) == 0, "cannot add services");
-    if (listen_on(server, port) != 0 || grpc_c_server_start(server) != 0) {
+    if (listen_on(server, port, with_tls ? &tls : NULL) != 0 || grpc_c_server_start(server) != 0) {
         grpc_c_server_destroy(server);
         return EXIT_FAILURE;
     }

@@ -26,7 +26,7 @@ target_link_libraries(grpc_c_fixture
     PUBLIC grpc_c grpc_c_echo PkgConfig::CMOCKA Threads::Threads
     PRIVATE payloadstore_warnings)
 
-foreach(test IN ITEMS calls codec compression hostile cancel lent shutdown listen metadata status memory)
+foreach(test IN ITEMS calls codec compression hostile cancel lent shutdown listen metadata status tls memory)
     add_executable(test_grpc_c_${test} ${grpc_c_tests_dir}/grpc_c_${test}.c)
     # Some tests look below the public headers, and some speak core's own language.
     target_include_directories(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../../grpc-c/src)
@@ -35,7 +35,11 @@ foreach(test IN ITEMS calls codec compression hostile cancel lent shutdown liste
     add_test(NAME grpc_c_${test} COMMAND test_grpc_c_${test})
     set_tests_properties(grpc_c_${test} PROPERTIES
         TIMEOUT 300
-        ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1")
+        ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1;TMPDIR=${test_work}")
 endforeach()
+target_sources(test_grpc_c_tls PRIVATE ${grpc_c_tests_dir}/../lib/work_dir.c)
+target_include_directories(test_grpc_c_tls PRIVATE ${grpc_c_tests_dir}/../lib)
+target_compile_definitions(test_grpc_c_tls
+    PRIVATE TEST_MAKE_CERTIFICATES="${grpc_c_tests_dir}/../lib/make-certificates")
 target_link_options(test_grpc_c_memory
     PRIVATE -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc)

@@ -101,8 +101,15 @@ static void release(void *arg)
 static void reply_lent(grpc_c_call *call, const echo_request *request)
 {
     echo_response response = ECHO_RESPONSE;
+    struct grpc_c_metadata entry = {"a-bin", "b", 1};
     struct grpc_c_lent ranges[20];
+    size_t n;
 
+    /* Each may be refused for want of memory. */
+    (void)grpc_c_call_add_header(call, &entry);
+    (void)grpc_c_call_add_trailer(call, &entry);
+    (void)grpc_c_call_metadata(call, &n);
+    grpc_c_call_set_compression(call, GRPC_C_GZIP);
     response.number = request->number;
     response.payload.data = lent_bytes;
     response.payload.len = 100;
@@ -116,13 +123,17 @@ static void reply_lent(grpc_c_call *call, const echo_request *request)
 /* A call of each kind; whatever becomes of them, they end. */
 static void call_all(const struct fixture *fixture)
 {
-    struct grpc_c_call_options patient = {.timeout_ms = PATIENCE_MS};
+    struct grpc_c_metadata entry = {"a-bin", "b", 1};
+    struct grpc_c_call_options patient = {
+        .timeout_ms = PATIENCE_MS, .metadata = &entry, .n_metadata = 1, .compression = GRPC_C_GZIP};
     struct grpc_c_result result = {0};
     echo_request request = ECHO_REQUEST;
     ProtobufCMessage *message;
     grpc_c_stream *stream;
 
     request.text = "text";
+    request.payload.data = lent_bytes; /* zeros: they go compressed, and are inflated in steps */
+    request.payload.len = sizeof(lent_bytes);
     request.number = 3;
     message = grpc_c_unary(fixture->channel, echo_unary, &request.base, &patient, &result);
     assert_int_equal(message != NULL, result.code == GRPC_C_OK);

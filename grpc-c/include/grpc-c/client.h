@@ -14,6 +14,7 @@
 #include "grpc-c/compression.h"
 #include "grpc-c/metadata.h"
 #include "grpc-c/status.h"
+#include "grpc-c/tls.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,6 +25,7 @@ typedef struct grpc_c_stream grpc_c_stream;
 
 struct grpc_c_channel_options {
     size_t max_receive_bytes; /* largest message taken, inflated; 0: 4 MiB, at most 2 GiB */
+    const struct grpc_c_channel_tls *tls; /* NULL: plaintext */
 };
 
 struct grpc_c_call_options {
@@ -53,8 +55,9 @@ struct grpc_c_result {
 GRPC_C_API void grpc_c_result_fini(struct grpc_c_result *result);
 
 /*
- * A plaintext channel to `target` ("127.0.0.1:50051", "unix:path", "dns:///host:port"). Connects at
- * the first call. Returns NULL where memory has run out. `options` may be NULL.
+ * A channel to `target` ("127.0.0.1:50051", "unix:path", "dns:///host:port"). Connects at the first
+ * call. Returns NULL where memory has run out, or a file of TLS cannot be read, which is logged;
+ * with one that is not what it should be, calls end with UNAVAILABLE. `options` may be NULL.
  */
 GRPC_C_API grpc_c_channel *grpc_c_channel_create(const char *target,
                                                  const struct grpc_c_channel_options *options);

@@ -9,5 +9,6 @@
 #include "grpc-c/server.h"
 #include "grpc-c/service.h"
 #include "grpc-c/status.h"
+#include "grpc-c/tls.h"
 
 #endif

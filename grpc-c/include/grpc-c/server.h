@@ -27,6 +27,7 @@
 #include "grpc-c/compression.h"
 #include "grpc-c/metadata.h"
 #include "grpc-c/status.h"
+#include "grpc-c/tls.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -64,6 +65,11 @@ GRPC_C_API grpc_c_server *grpc_c_server_create_by_host(const char *host);
  */
 GRPC_C_API int grpc_c_server_listen(grpc_c_server *server, const char *address, int *port,
                                     char *error, size_t size);
+
+/* The same with TLS. Refused, too: files that cannot be read, or are no certificate and its key. */
+GRPC_C_API int grpc_c_server_listen_tls(grpc_c_server *server, const char *address,
+                                        const struct grpc_c_server_tls *tls, int *port, char *error,
+                                        size_t size);
 
 /* Starts to accept calls. Returns 0, or -1 where threads or memory ran out. */
 GRPC_C_API int grpc_c_server_start(grpc_c_server *server);
@@ -111,6 +117,12 @@ GRPC_C_API int64_t grpc_c_call_remaining_ms(const grpc_c_call *call);
 
 /* "ipv4:127.0.0.1:40112"; valid until the call is finished. */
 GRPC_C_API const char *grpc_c_call_peer(grpc_c_call *call);
+
+/*
+ * Whom the client's certificate names; NULL where it has shown none that was checked: in plaintext,
+ * or without client_ca_file. Valid until the call is finished.
+ */
+GRPC_C_API const struct grpc_c_identity *grpc_c_call_identity(grpc_c_call *call);
 
 /*
  * The metadata that the client sent, its count in *n; NULL where that is 0. Copied at the first

@@ -1,0 +1,41 @@
+/*
+ * TLS: who proves what to whom, and where the proofs lie. All files are PEM.
+ *
+ * A struct and its strings are borrowed until the function that takes them returns.
+ */
+#ifndef GRPC_C_TLS_H
+#define GRPC_C_TLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * A server's side. The files are looked at again at each new connection, and read anew where one
+ * was changed: replace them, by renaming, and no restart is needed. Connections that stand go on
+ * with what they began with. While the files cannot be read, or key and certificate do not fit
+ * together, as between the renaming of the one and of the other, the last good ones stay in use.
+ */
+struct grpc_c_server_tls {
+    const char *certificate_file; /* the server's, and those between it and its authority's */
+    const char *key_file;         /* the private key to it */
+    const char *client_ca_file;   /* whose clients are taken: mutual TLS; NULL: clients need none */
+    bool client_optional;         /* with client_ca_file: clients without a certificate, too */
+};
+
+/* A client's side. Read once, when the channel is made. */
+struct grpc_c_channel_tls {
+    const char *ca_file;          /* authorities that servers are checked by; NULL: the system's */
+    const char *certificate_file; /* for servers that ask for one, with its key; NULL: none */
+    const char *key_file;
+    const char *server_name; /* the certificate is for this name; NULL: for the target's host */
+};
+
+/* Whom a client's certificate names, after it was checked against client_ca_file. */
+struct grpc_c_identity {
+    const char *subject;     /* "CN=broker-1,O=tests" */
+    const char *common_name; /* of the subject; NULL: it has none */
+    const char **names;      /* subject alternative names: DNS, URI, e-mail, IP, as text */
+    size_t n_names;
+};
+
+#endif
