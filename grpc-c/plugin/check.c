@@ -28,7 +28,8 @@ static const char *const service_suffixes[] = {
 
 /* The same for each method, whatever its shape: one that changes it need not rename the rpc. */
 static const char *const method_suffixes[] = {
-    "begin", "message", "reply", "reply_lent", "send", "sync", "open", "write", "read",
+    "begin", "message",  "reply", "reply_lent", "send",  "sync",
+    "async", "answered", "done",  "open",       "write", "read",
 };
 
 /* What protoc-gen-c emits for each message; for nested ones the first two only. */

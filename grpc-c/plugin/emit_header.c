@@ -145,6 +145,16 @@ static void emit_unary_client(struct gen_text *out, const struct gen_method *met
     print_free(out, method->response);
     gen_text_printf(out, ";\n * `result` with grpc_c_result_fini.\n */\n");
     gen_emit_sync(out, method, ";");
+    gen_text_printf(out, "\n/* Gets the answer, which it frees, and the result, which it does not;"
+                         " on the channel's thread. */\n");
+    gen_text_wrapf(out, 0,
+                   "typedef void (*%s__done)(%s *response, const struct grpc_c_result *result, "
+                   "void *arg);",
+                   method->symbol, method->response->c_type);
+    gen_text_printf(out, "\n/*\n * The same call without waiting. Returns 0, or -1 where memory has"
+                         " run out and `done` is not\n * called. `handle` may be NULL; see"
+                         " grpc_c_unary_async.\n */\n");
+    gen_emit_async(out, method, ";");
     gen_text_printf(out, "\n");
 }
 

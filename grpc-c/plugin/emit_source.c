@@ -22,6 +22,15 @@ void gen_emit_sync(struct gen_text *out, const struct gen_method *method, const 
                    method->response->c_type, method->symbol, method->request->c_type, tail);
 }
 
+void gen_emit_async(struct gen_text *out, const struct gen_method *method, const char *tail)
+{
+    gen_text_wrapf(out, 0,
+                   "int %s__async(grpc_c_channel *channel, const %s *request, "
+                   "const struct grpc_c_call_options *options, %s__done done, "
+                   "void *arg, grpc_c_pending **handle)%s",
+                   method->symbol, method->request->c_type, method->symbol, tail);
+}
+
 void gen_emit_open(struct gen_text *out, const struct gen_method *method, const char *tail)
 {
     gen_text_wrapf(out, 0,
@@ -149,6 +158,30 @@ static void emit_unary(struct gen_text *out, const struct gen_service *service, 
     gen_text_printf(out, "}\n");
 }
 
+/* `done` travels through the runtime as a function of no type, and has its own again here. */
+static void emit_async(struct gen_text *out, const struct gen_service *service, size_t index)
+{
+    const struct gen_method *method = &service->methods[index];
+
+    gen_text_printf(out, "\n");
+    gen_text_wrapf(out, 0,
+                   "static void %s__answered(ProtobufCMessage *response, "
+                   "const struct grpc_c_result *result, void (*done)(void), void *arg)",
+                   method->symbol);
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4, "((%s__done)done)((%s *)response, result, arg);", method->symbol,
+                   method->response->c_type);
+    gen_text_printf(out, "}\n\n");
+    gen_emit_async(out, method, "");
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4,
+                   "return grpc_c_unary_async(channel, &%s__methods[%zu], "
+                   "(const ProtobufCMessage *)request, options, %s__answered, "
+                   "(void (*)(void))done, arg, handle);",
+                   service->symbol, index, method->symbol);
+    gen_text_printf(out, "}\n");
+}
+
 static void emit_stream(struct gen_text *out, const struct gen_service *service, size_t index)
 {
     const struct gen_method *method = &service->methods[index];
@@ -189,6 +222,7 @@ static void emit_service(struct gen_text *out, struct gen_pool *pool,
             emit_stream(out, service, i);
         } else {
             emit_unary(out, service, i);
+            emit_async(out, service, i);
         }
     }
 }

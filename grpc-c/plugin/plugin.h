@@ -207,6 +207,7 @@ void gen_emit_source(struct gen_text *out, const struct gen_file *file);
  * (";" or "") behind it.
  */
 void gen_emit_sync(struct gen_text *out, const struct gen_method *method, const char *tail);
+void gen_emit_async(struct gen_text *out, const struct gen_method *method, const char *tail);
 void gen_emit_open(struct gen_text *out, const struct gen_method *method, const char *tail);
 void gen_emit_write(struct gen_text *out, const struct gen_method *method, const char *tail);
 void gen_emit_read(struct gen_text *out, const struct gen_method *method, const char *tail);

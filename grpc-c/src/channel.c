@@ -54,6 +54,13 @@ static grpc_channel *create_core(const char *target, int max_receive, const char
     return core;
 }
 
+static void free_channel(grpc_c_channel *channel)
+{
+    pthread_cond_destroy(&channel->changed);
+    pthread_mutex_destroy(&channel->lock);
+    free(channel);
+}
+
 grpc_c_channel *grpc_c_channel_create(const char *target,
                                       const struct grpc_c_channel_options *options)
 {
@@ -67,6 +74,8 @@ grpc_c_channel *grpc_c_channel_create(const char *target,
     }
     max_receive = max_receive == 0 ? DEFAULT_MAX_RECEIVE : max_receive;
     channel->max_receive = max_receive < INT32_MAX ? max_receive : INT32_MAX;
+    pthread_mutex_init(&channel->lock, NULL);
+    pthread_cond_init(&channel->changed, NULL);
     gci_library_hold();
     gci_poller_init(&channel->poller);
     if (gci_poller_start(&channel->poller, "grpc-c/channel") != 0) {
@@ -84,7 +93,7 @@ grpc_c_channel *grpc_c_channel_create(const char *target,
 fini_poller:
     gci_poller_fini(&channel->poller);
     gci_library_release();
-    free(channel);
+    free_channel(channel);
     return NULL;
 }
 
@@ -93,9 +102,10 @@ void grpc_c_channel_destroy(grpc_c_channel *channel)
     if (channel == NULL) {
         return;
     }
+    gci_client_end_pending(channel);
     grpc_channel_destroy(channel->core);
     gci_poller_fini(&channel->poller);
-    free(channel);
+    free_channel(channel);
     gci_library_release();
 }
 

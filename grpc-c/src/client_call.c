@@ -1,4 +1,4 @@
-/* Blocking unary calls: one batch with everything, and a wait for its end. */
+/* Unary calls: one batch with everything; and those that wait for its end. */
 #include <string.h>
 
 #include <grpc/byte_buffer.h>
@@ -8,53 +8,18 @@
 #include "codec.h"
 #include "status.h"
 
-/* Lives on the caller's stack until `done`. */
-struct unary {
-    struct gci_tag tag;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool done; /* lock */
-    struct gci_metadata sent;
-    grpc_metadata_array headers;
-    grpc_byte_buffer *request;
-    grpc_byte_buffer *response;
-    struct gci_outcome outcome;
-};
-
-static void on_done(struct gci_tag *tag, bool ok)
-{
-    struct unary *unary = gci_container_of(tag, struct unary, tag);
-
-    (void)ok; /* the status says it */
-    pthread_mutex_lock(&unary->lock);
-    unary->done = true;
-    pthread_cond_signal(&unary->changed);
-    pthread_mutex_unlock(&unary->lock);
-}
-
-static void unary_init(struct unary *unary, const ProtobufCMessage *request)
+void gci_unary_init(struct gci_unary *unary, const ProtobufCMessage *request,
+                    void (*done)(struct gci_tag *tag, bool ok))
 {
     memset(unary, 0, sizeof(*unary));
-    gci_tag_init(&unary->tag, on_done);
-    pthread_mutex_init(&unary->lock, NULL);
-    pthread_cond_init(&unary->changed, NULL);
+    gci_tag_init(&unary->tag, done);
     grpc_metadata_array_init(&unary->headers);
     gci_outcome_init(&unary->outcome);
     unary->request = gci_pack(request);
 }
 
-static void unary_fini(struct unary *unary)
-{
-    grpc_byte_buffer_destroy(unary->request);
-    grpc_byte_buffer_destroy(unary->response);
-    gci_outcome_fini(&unary->outcome);
-    grpc_metadata_array_destroy(&unary->headers);
-    gci_metadata_fini(&unary->sent);
-    pthread_cond_destroy(&unary->changed);
-    pthread_mutex_destroy(&unary->lock);
-}
-
-static void run(struct unary *unary, grpc_call *core, const struct grpc_c_call_options *options)
+void gci_unary_start(struct gci_unary *unary, grpc_call *core,
+                     const struct grpc_c_call_options *options)
 {
     grpc_op ops[6] = {
         gci_client_open_op(core, options, &unary->sent),
@@ -69,15 +34,10 @@ static void run(struct unary *unary, grpc_call *core, const struct grpc_c_call_o
     ops[3].data.recv_initial_metadata.recv_initial_metadata = &unary->headers;
     ops[4].data.recv_message.recv_message = &unary->response;
     GCI_CHECK(grpc_call_start_batch(core, ops, 6, gci_tag_arm(&unary->tag), NULL) == GRPC_CALL_OK);
-    pthread_mutex_lock(&unary->lock);
-    while (!unary->done) {
-        pthread_cond_wait(&unary->changed, &unary->lock);
-    }
-    pthread_mutex_unlock(&unary->lock);
 }
 
 /* The response of a call that ended well, or INTERNAL in its place. */
-static ProtobufCMessage *take_response(struct unary *unary, const grpc_c_channel *channel,
+static ProtobufCMessage *take_response(struct gci_unary *unary, const grpc_c_channel *channel,
                                        const struct grpc_c_method *method,
                                        struct grpc_c_result *result)
 {
@@ -98,6 +58,55 @@ static ProtobufCMessage *take_response(struct unary *unary, const grpc_c_channel
     return message;
 }
 
+ProtobufCMessage *gci_unary_end(struct gci_unary *unary, const grpc_c_channel *channel,
+                                const struct grpc_c_method *method, struct grpc_c_result *result)
+{
+    ProtobufCMessage *message = NULL;
+
+    gci_result_from_outcome(result, &unary->outcome, gci_metadata_copy(&unary->headers));
+    if (result->code == GRPC_C_OK) {
+        message = take_response(unary, channel, method, result);
+    }
+    grpc_byte_buffer_destroy(unary->request);
+    grpc_byte_buffer_destroy(unary->response);
+    gci_outcome_fini(&unary->outcome);
+    grpc_metadata_array_destroy(&unary->headers);
+    gci_metadata_fini(&unary->sent);
+    return message;
+}
+
+/* -- with a wait ------------------------------------------------------------------------------ */
+
+/* Lives on the caller's stack until `done`. */
+struct waiting {
+    struct gci_unary unary;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done; /* lock */
+};
+
+static void on_done(struct gci_tag *tag, bool ok)
+{
+    struct waiting *waiting = gci_container_of(tag, struct waiting, unary.tag);
+
+    (void)ok; /* the status says it */
+    pthread_mutex_lock(&waiting->lock);
+    waiting->done = true;
+    pthread_cond_signal(&waiting->changed);
+    pthread_mutex_unlock(&waiting->lock);
+}
+
+static void wait_for(struct waiting *waiting)
+{
+    pthread_mutex_lock(&waiting->lock);
+    while (!waiting->done) {
+        pthread_cond_wait(&waiting->changed, &waiting->lock);
+    }
+    pthread_mutex_unlock(&waiting->lock);
+    pthread_cond_destroy(&waiting->changed);
+    pthread_mutex_destroy(&waiting->lock);
+}
+
 ProtobufCMessage *grpc_c_unary(grpc_c_channel *channel, const struct grpc_c_method *method,
                                const ProtobufCMessage *request,
                                const struct grpc_c_call_options *options,
@@ -105,22 +114,18 @@ ProtobufCMessage *grpc_c_unary(grpc_c_channel *channel, const struct grpc_c_meth
 {
     grpc_call *core = gci_client_call(channel, method, options);
     struct grpc_c_result unwanted;
-    ProtobufCMessage *message = NULL;
-    struct unary unary;
+    ProtobufCMessage *message;
+    struct waiting waiting = {.done = false};
 
-    if (result == NULL) {
-        result = &unwanted;
-    }
-    unary_init(&unary, request);
-    run(&unary, core, options);
-    gci_result_from_outcome(result, &unary.outcome, gci_metadata_copy(&unary.headers));
-    if (result->code == GRPC_C_OK) {
-        message = take_response(&unary, channel, method, result);
-    }
-    unary_fini(&unary);
+    pthread_mutex_init(&waiting.lock, NULL);
+    pthread_cond_init(&waiting.changed, NULL);
+    gci_unary_init(&waiting.unary, request, on_done);
+    gci_unary_start(&waiting.unary, core, options);
+    wait_for(&waiting);
+    message = gci_unary_end(&waiting.unary, channel, method, result == NULL ? &unwanted : result);
     grpc_call_unref(core);
-    if (result == &unwanted) {
-        grpc_c_result_fini(result);
+    if (result == NULL) {
+        grpc_c_result_fini(&unwanted);
     }
     return message;
 }

@@ -26,7 +26,7 @@ target_link_libraries(grpc_c_fixture
     PUBLIC grpc_c grpc_c_echo PkgConfig::CMOCKA Threads::Threads
     PRIVATE payloadstore_warnings)
 
-foreach(test IN ITEMS calls codec compression hostile cancel lent shutdown listen metadata status tls memory)
+foreach(test IN ITEMS async calls codec compression hostile cancel lent shutdown listen metadata status tls memory)
     add_executable(test_grpc_c_${test} ${grpc_c_tests_dir}/grpc_c_${test}.c)
     # Some tests look below the public headers, and some speak core's own language.
     target_include_directories(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../../grpc-c/src)

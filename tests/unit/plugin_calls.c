@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -236,6 +237,41 @@ static void unary_call_is_answered(void **state)
     grpc_c_result_fini(&result);
 }
 
+struct later {
+    atomic_uint times;
+    answer *response;
+    enum grpc_c_code code;
+};
+
+static void keep_answer(answer *response, const struct grpc_c_result *result, void *arg)
+{
+    struct later *later = arg;
+
+    later->response = response;
+    later->code = result->code;
+    atomic_fetch_add(&later->times, 1);
+}
+
+static void unary_call_is_answered_by_a_callback(void **state)
+{
+    struct fixture *fixture = *state;
+    struct later later = {0};
+    question request = QUESTION;
+
+    request.text = "later";
+    assert_int_equal(plugin__shapes__shapes__unary__async(fixture->channel, &request, &patience,
+                                                          keep_answer, &later, NULL),
+                     0);
+    /* A call that ends at all ends by its deadline. */
+    while (atomic_load(&later.times) == 0) {
+        struct timespec moment = {0, 1000000};
+        nanosleep(&moment, NULL);
+    }
+    assert_int_equal(later.code, GRPC_C_OK);
+    assert_string_equal(later.response->text, "later");
+    free_answer(later.response);
+}
+
 static void unary_call_is_answered_from_lent_memory(void **state)
 {
     struct fixture *fixture = *state;
@@ -364,6 +400,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(unary_call_is_answered, setup, teardown),
+        cmocka_unit_test_setup_teardown(unary_call_is_answered_by_a_callback, setup, teardown),
         cmocka_unit_test_setup_teardown(unary_call_is_answered_from_lent_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(messages_of_other_packages_are_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(client_stream_is_answered_once, setup, teardown),

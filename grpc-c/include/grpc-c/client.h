@@ -1,8 +1,10 @@
 /*
- * The client: channels, blocking unary calls and blocking streams.
+ * The client: channels, unary calls, blocking or not, and blocking streams.
  *
  * Threads. A channel may be used from any number of threads at once. A stream may be written by one
  * thread and read by another at the same time; grpc_c_stream_cancel may be called from any.
+ * A channel has one thread of its own, on which the `done` of its `__async` calls run: they must
+ * not block, make blocking calls on that channel, or destroy it.
  */
 #ifndef GRPC_C_CLIENT_H
 #define GRPC_C_CLIENT_H
@@ -22,6 +24,7 @@ extern "C" {
 
 typedef struct grpc_c_channel grpc_c_channel;
 typedef struct grpc_c_stream grpc_c_stream;
+typedef struct grpc_c_pending grpc_c_pending;
 
 struct grpc_c_channel_options {
     size_t max_receive_bytes; /* largest message taken, inflated; 0: 4 MiB, at most 2 GiB */
@@ -62,8 +65,20 @@ GRPC_C_API void grpc_c_result_fini(struct grpc_c_result *result);
 GRPC_C_API grpc_c_channel *grpc_c_channel_create(const char *target,
                                                  const struct grpc_c_channel_options *options);
 
-/* No call may run on the channel. Takes NULL. */
+/*
+ * No blocking call and no stream may be under way on the channel; `__async` calls are cancelled,
+ * and the last `done` has returned when it returns. Takes NULL.
+ */
 GRPC_C_API void grpc_c_channel_destroy(grpc_c_channel *channel);
+
+/*
+ * Ends an `__async` call with CANCELLED; its `done` is called still. Nothing happens where it is
+ * over. From any thread, also in `done`.
+ */
+GRPC_C_API void grpc_c_pending_cancel(grpc_c_pending *pending);
+
+/* Gives up the handle, not the call. Also after the channel is gone. Takes NULL. */
+GRPC_C_API void grpc_c_pending_release(grpc_c_pending *pending);
 
 /* No further message will be written. Returns 0, or -1 where the call is over. */
 GRPC_C_API int grpc_c_stream_writes_done(grpc_c_stream *stream);

@@ -63,6 +63,21 @@ GRPC_C_API ProtobufCMessage *grpc_c_unary(grpc_c_channel *channel,
                                           const struct grpc_c_call_options *options,
                                           struct grpc_c_result *result);
 
+/* From the untyped `done` to the typed one; both are called on the channel's thread. */
+typedef void (*grpc_c_answered)(ProtobufCMessage *response, const struct grpc_c_result *result,
+                                void (*done)(void), void *arg);
+
+/*
+ * See the typed `__async` functions. `request` and `options` are borrowed until it returns. Returns
+ * 0, and `done` is called once, perhaps before it returns; or -1, out of memory, and it is not.
+ * *handle, where handle is not NULL, gets what grpc_c_pending_cancel takes, and must be released.
+ */
+GRPC_C_API int grpc_c_unary_async(grpc_c_channel *channel, const struct grpc_c_method *method,
+                                  const ProtobufCMessage *request,
+                                  const struct grpc_c_call_options *options,
+                                  grpc_c_answered answered, void (*done)(void), void *arg,
+                                  grpc_c_pending **handle);
+
 /* See the typed `__open`, `__write` and `__read` functions. */
 GRPC_C_API grpc_c_stream *grpc_c_stream_open(grpc_c_channel *channel,
                                              const struct grpc_c_method *method,
