@@ -37,6 +37,9 @@ foreach(test IN ITEMS async calls codec compression hostile cancel lent shutdown
         TIMEOUT 300
         ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1;TMPDIR=${test_work}")
 endforeach()
+foreach(test IN ITEMS async calls cancel compression metadata shutdown tls)
+    set_tests_properties(grpc_c_${test} PROPERTIES LABELS "unit;tsan")
+endforeach()
 target_sources(test_grpc_c_tls PRIVATE ${grpc_c_tests_dir}/../lib/work_dir.c)
 target_include_directories(test_grpc_c_tls PRIVATE ${grpc_c_tests_dir}/../lib)
 target_compile_definitions(test_grpc_c_tls
