@@ -28,7 +28,7 @@ static const char *const service_suffixes[] = {
 
 /* The same for each method, whatever its shape: one that changes it need not rename the rpc. */
 static const char *const method_suffixes[] = {
-    "begin", "message",  "reply", "reply_lent", "send",  "sync",
+    "begin", "message",  "reply", "reply_lent", "send",  "send_lent", "sync",
     "async", "answered", "done",  "open",       "write", "read",
 };
 

@@ -122,6 +122,19 @@ static void emit_send(struct gen_text *out, const struct gen_method *method)
     gen_text_wrapf(out, 4,
                    "grpc_c_call_write(call, (const ProtobufCMessage *)message, on_written, arg);");
     gen_text_printf(out, "}\n\n");
+
+    gen_text_printf(out, "/* The same, with `bytes` fields sent from the memory they lie in; see "
+                         "grpc-c/bytes.h. */\n");
+    gen_text_wrapf(out, 0,
+                   "static inline void %s__send_lent(grpc_c_call *call, const %s *message, "
+                   "const struct grpc_c_lent *lent, size_t n_lent, "
+                   "void (*on_written)(grpc_c_call *call, void *arg), void *arg)",
+                   method->symbol, method->response->c_type);
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4,
+                   "grpc_c_call_write_lent(call, (const ProtobufCMessage *)message, lent, n_lent, "
+                   "on_written, arg);");
+    gen_text_printf(out, "}\n\n");
 }
 
 /* -- what a client calls --------------------------------------------------------------------- */

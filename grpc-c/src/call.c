@@ -343,6 +343,18 @@ void grpc_c_call_read(grpc_c_call *call)
     free_message(server, last, inflated);
 }
 
+ProtobufCMessage *grpc_c_call_take_message(grpc_c_call *call)
+{
+    ProtobufCMessage *message;
+
+    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
+    pthread_mutex_lock(&call->lock);
+    message = call->message;
+    call->message = NULL;
+    pthread_mutex_unlock(&call->lock);
+    return message;
+}
+
 /*
  * The runtime ends a stream that its handler owns: the client gets the status at once, the handler
  * sees a cancelled call, which it finishes as ever.

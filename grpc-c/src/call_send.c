@@ -153,6 +153,13 @@ void grpc_c_call_write(grpc_c_call *call, const ProtobufCMessage *message,
     enqueue(call, gci_pack(message), on_written, arg);
 }
 
+void grpc_c_call_write_lent(grpc_c_call *call, const ProtobufCMessage *message,
+                            const struct grpc_c_lent *lent, size_t n_lent,
+                            void (*on_written)(grpc_c_call *call, void *arg), void *arg)
+{
+    enqueue(call, gci_pack_lent(message, lent, n_lent), on_written, arg);
+}
+
 /* -- compression ------------------------------------------------------------------------------ */
 
 void grpc_c_call_set_compression(grpc_c_call *call, enum grpc_c_compression compression)

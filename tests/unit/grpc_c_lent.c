@@ -292,6 +292,104 @@ static void a_broken_connection_releases(void **state)
     assert_int_equal(released, made); /* 0 where the request never arrived */
 }
 
+/* -- streams ---------------------------------------------------------------------------------- */
+
+enum { CHATS = 50, KEPT = 8 };
+
+/* Requests that were taken, not yet sent back. */
+struct kept {
+    echo_request *requests[KEPT];
+    unsigned n;
+};
+
+static void release_request(void *arg)
+{
+    grpcc__test__echo_request__free_unpacked(arg, NULL);
+    atomic_fetch_add(&released, 1);
+}
+
+/* Each with its own memory. */
+static void send_kept(grpc_c_call *call, struct kept *kept)
+{
+    for (unsigned i = 0; i < kept->n; i++) {
+        echo_request *request = kept->requests[i];
+        struct grpc_c_lent lent = {request->payload.data, request->payload.len, release_request,
+                                   request};
+        echo_response response = ECHO_RESPONSE;
+        response.number = request->number;
+        response.payload = request->payload;
+        grpc_c_call_write_lent(call, &response.base, &lent, 1, NULL, NULL);
+    }
+    kept->n = 0;
+}
+
+static void begin_keeping(grpc_c_call *call)
+{
+    grpc_c_call_set_data(call, calloc(1, sizeof(struct kept)), free);
+    grpc_c_call_read(call);
+}
+
+static void keep_message(grpc_c_call *call, const echo_request *request)
+{
+    struct kept *kept = grpc_c_call_data(call);
+    ProtobufCMessage *taken = grpc_c_call_take_message(call);
+
+    insist(taken == (request == NULL ? NULL : &request->base));
+    insist(grpc_c_call_take_message(call) == NULL);
+    if (taken != NULL) {
+        kept->requests[kept->n++] = (echo_request *)taken;
+        atomic_fetch_add(&made, 1);
+    }
+    if (kept->n == KEPT || taken == NULL) {
+        send_kept(call, kept);
+    }
+    if (taken == NULL) {
+        grpc_c_call_finish(call, &(struct grpc_c_status){.code = GRPC_C_OK});
+    } else {
+        grpc_c_call_read(call);
+    }
+}
+
+static size_t chat_size(uint32_t i)
+{
+    return i * 997 % 70000 + 1;
+}
+
+static void taken_messages_last_and_are_lent_back(void **state)
+{
+    struct echo_handlers handlers = {.chat = begin_keeping, .chat_message = keep_message};
+    struct fixture fixture;
+    grpc_c_stream *stream;
+
+    (void)state;
+    fixture_start(&fixture, NULL, &handlers);
+    stream = grpc_c_stream_open(fixture.channel, echo_chat, &patient);
+    for (uint32_t i = 0; i < CHATS; i++) {
+        uint8_t *bytes = malloc(chat_size(i));
+        echo_request request = ECHO_REQUEST;
+        for (size_t k = 0; k < chat_size(i); k++) {
+            bytes[k] = byte_at(k, i);
+        }
+        request.number = i;
+        request.payload = (ProtobufCBinaryData){chat_size(i), bytes};
+        assert_int_equal(grpc_c_stream_write(stream, &request.base), 0);
+        free(bytes);
+    }
+    assert_int_equal(grpc_c_stream_writes_done(stream), 0);
+    for (uint32_t i = 0; i < CHATS; i++) {
+        echo_response *response = (echo_response *)grpc_c_stream_read(stream);
+        assert_non_null(response);
+        assert_int_equal(response->number, i);
+        check_bytes(&response->payload, chat_size(i), i);
+        grpcc__test__echo_response__free_unpacked(response, NULL);
+    }
+    assert_null(grpc_c_stream_read(stream));
+    grpc_c_stream_finish(stream, NULL);
+    fixture_stop(&fixture);
+    assert_int_equal(made, CHATS);
+    assert_int_equal(released, CHATS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +399,7 @@ int main(void)
         cmocka_unit_test_setup(one_range_may_be_two_fields, fresh),
         cmocka_unit_test_setup(a_cancelled_call_releases, fresh),
         cmocka_unit_test_setup(a_broken_connection_releases, fresh),
+        cmocka_unit_test_setup(taken_messages_last_and_are_lent_back, fresh),
     };
 
     return cmocka_run_group_tests_name("grpc_c_lent", tests, NULL, NULL);

@@ -99,6 +99,14 @@ GRPC_C_API void grpc_c_server_destroy(grpc_c_server *server);
  */
 GRPC_C_API void grpc_c_call_read(grpc_c_call *call);
 
+/*
+ * Makes the message that was last given to a callback the caller's own: it outlives the next
+ * grpc_c_call_read and the call, and is freed with the type's free_unpacked(message, NULL). NULL
+ * where there is none, or it was taken before. Before the next grpc_c_call_read and before the call
+ * is finished.
+ */
+GRPC_C_API ProtobufCMessage *grpc_c_call_take_message(grpc_c_call *call);
+
 /* True once the peer cancelled, the deadline passed, the connection broke or the drain ended. */
 GRPC_C_API bool grpc_c_call_cancelled(const grpc_c_call *call);
 
@@ -169,6 +177,11 @@ GRPC_C_API void grpc_c_call_skip_compression(grpc_c_call *call, bool skip);
  */
 GRPC_C_API void grpc_c_call_write(grpc_c_call *call, const ProtobufCMessage *message,
                                   void (*on_written)(grpc_c_call *call, void *arg), void *arg);
+
+/* The same, with `bytes` fields sent from the memory they lie in; see bytes.h. */
+GRPC_C_API void grpc_c_call_write_lent(grpc_c_call *call, const ProtobufCMessage *message,
+                                       const struct grpc_c_lent *lent, size_t n_lent,
+                                       void (*on_written)(grpc_c_call *call, void *arg), void *arg);
 
 /* Finishes with one message and status OK: unary and client-streaming calls. */
 GRPC_C_API void grpc_c_call_reply(grpc_c_call *call, const ProtobufCMessage *response);
