@@ -1,6 +1,10 @@
 /*
  * Append: a queue, one writer at a time, one gathered write for all that wait.
  *
+ * A batch of payloads (pls_append_batch) is one entry of the queue with many records. It is never
+ * divided: one that has more parts than a gathered write is written in several, and published, or
+ * undone, as a whole.
+ *
  * Who finds no writer becomes it, and stays it until the queue is empty. While it writes, others
  * queue: their records make the next batch. A record is answered after its write; one that is to be
  * SYNCED goes on to sync.c.
@@ -42,61 +46,149 @@ void plsi_appends_fail(struct plsi_appends *list, enum pls_code code)
     }
 }
 
+/* -- the records of an append: its own one, or those of a batch -- */
+
+static size_t count_records(const struct pls_append *append)
+{
+    return append->records != NULL ? append->n_records : 1;
+}
+
+static struct pls_ref *ref_of(struct pls_append *append, size_t i)
+{
+    return append->records != NULL ? &append->records[i].ref : &append->ref;
+}
+
+static uint64_t record_bytes(const struct pls_ref *ref)
+{
+    return PLSI_PREFIX + (uint64_t)ref->length;
+}
+
+/* Parts of a gathered write. */
+static size_t count_parts(const struct pls_append *append)
+{
+    return append->records != NULL ? 2 * append->n_records : 1 + (size_t)append->n_payload;
+}
+
 /* -- building a batch, under queue_lock -- */
+
+static void add_part(struct plsi_batch *batch, const void *data, size_t length)
+{
+    batch->iov[batch->n_iov++] = (struct iovec){.iov_base = (void *)data, .iov_len = length};
+    batch->piece_bytes += length;
+}
+
+/* True where the write had room for the rest of the append. */
+static bool add_parts(struct plsi_batch *batch, const struct pls_append *append)
+{
+    if (append->records == NULL) {
+        add_part(batch, append->prefix, sizeof append->prefix);
+        for (int i = 0; i < append->n_payload; i++) {
+            add_part(batch, append->payload[i].iov_base, append->payload[i].iov_len);
+        }
+        return true;
+    }
+    for (; batch->n_iov + 2 <= PLSI_BATCH_IOV && batch->next_record < append->n_records;
+         batch->next_record++) {
+        const struct pls_record *record = &append->records[batch->next_record];
+        add_part(batch, record->prefix, sizeof record->prefix);
+        add_part(batch, record->payload.iov_base, record->payload.iov_len);
+    }
+    return batch->next_record == append->n_records;
+}
+
+/* One gathered write, beginning where the last one of this batch ended. */
+static void fill(struct plsi_batch *batch)
+{
+    batch->at += batch->piece_bytes;
+    batch->piece_bytes = 0;
+    batch->n_iov = 0;
+    while (batch->next != NULL && add_parts(batch, batch->next)) {
+        batch->next = batch->next->next;
+        batch->next_record = 0;
+    }
+}
 
 static void add_to_batch(struct plsi_batch *batch, struct pls_append *append, uint64_t offset)
 {
     assert(append->epoch == batch->epoch); /* a claim takes older ones out of the queue */
-    append->ref.file_id = batch->segment->id;
-    append->ref.offset = offset;
-    batch->iov[batch->n_iov++] =
-        (struct iovec){.iov_base = append->prefix, .iov_len = sizeof append->prefix};
-    if (append->n_payload > 0) {
-        memcpy(&batch->iov[batch->n_iov], append->payload,
-               (size_t)append->n_payload * sizeof(struct iovec));
-        batch->n_iov += append->n_payload;
+    for (size_t i = 0; i < count_records(append); i++) {
+        struct pls_ref *ref = ref_of(append, i);
+        ref->file_id = batch->segment->id;
+        ref->offset = offset;
+        offset += record_bytes(ref);
     }
     plsi_appends_push(&batch->appends, append);
+}
+
+/* Whether no record of an append that is to begin at `end` is beyond the one that fills the
+ * segment. One that is larger than a segment has one to itself. */
+static bool fits(const pls_store *store, struct pls_append *append, uint64_t end)
+{
+    uint64_t last = record_bytes(ref_of(append, count_records(append) - 1));
+    return end == 0 || end + append->bytes - last <= store->dir->options.segment_max_bytes;
 }
 
 /*
  * Moves from the queue what one write may take: as many parts and bytes as a batch has, no record
  * beyond the one that fills the segment, and none that the disk may have no room for beside others:
- * what does not fit is refused by itself.
+ * what does not fit is refused by itself. The first is taken in any case; if it is a batch of more
+ * parts than a write has, it is written in pieces, by itself.
  */
 static void gather(pls_store *store)
 {
     struct plsi_batch *batch = &store->batch;
     batch->segment = plsi_segment_hold(store->active);
     batch->appends.first = NULL;
-    batch->n_iov = 0;
     batch->offset = atomic_load(&store->active->end);
     batch->epoch = atomic_load(&store->epoch);
 
     uint64_t end = batch->offset;
-    while (store->queue.first != NULL && end <= store->dir->options.segment_max_bytes &&
-           end - batch->offset < PLSI_BATCH_BYTES &&
-           batch->n_iov + store->queue.first->n_payload < PLSI_BATCH_IOV &&
-           (batch->n_iov == 0 || plsi_room_has(store->dir, end - batch->offset + PLSI_PREFIX +
-                                                               store->queue.first->ref.length))) {
-        struct pls_append *append = plsi_appends_pop(&store->queue);
-        add_to_batch(batch, append, end);
-        end += PLSI_PREFIX + append->ref.length;
+    size_t parts = 0;
+    struct pls_append *first;
+    while ((first = store->queue.first) != NULL &&
+           (parts == 0 || (fits(store, first, end) && end - batch->offset < PLSI_BATCH_BYTES &&
+                           parts + count_parts(first) <= PLSI_BATCH_IOV &&
+                           plsi_room_has(store->dir, end - batch->offset + first->bytes)))) {
+        parts += count_parts(first);
+        add_to_batch(batch, plsi_appends_pop(&store->queue), end);
+        end += first->bytes;
     }
     batch->bytes = end - batch->offset;
+    batch->at = batch->offset;
+    batch->piece_bytes = 0;
+    batch->next = batch->appends.first;
+    batch->next_record = 0;
+    fill(batch);
 }
 
-enum next { NOTHING, NEEDS_SEGMENT, BATCH };
+enum next { NOTHING, NEEDS_SEGMENT, WRITE };
+
+/* Whether the active segment takes what is first in the queue. */
+static bool takes_first(pls_store *store)
+{
+    if (!plsi_segment_usable(store, store->active)) {
+        return false;
+    }
+    if (!fits(store, store->queue.first, atomic_load(&store->active->end))) {
+        atomic_store(&store->active->full, true);
+        return false;
+    }
+    return true;
+}
 
 static enum next take_batch(pls_store *store)
 {
-    enum next next = BATCH;
+    if (store->batch.next != NULL) { /* the writer's own: no lock */
+        fill(&store->batch);
+        return WRITE;
+    }
+    enum next next = WRITE;
     pthread_mutex_lock(&store->queue_lock);
     if (store->queue.first == NULL) {
         store->writing = false;
         pthread_cond_broadcast(&store->idle);
         next = NOTHING;
-    } else if (!plsi_segment_usable(store, store->active)) {
+    } else if (!takes_first(store)) {
         next = NEEDS_SEGMENT;
     } else {
         gather(store);
@@ -111,7 +203,7 @@ static enum pls_code reserve_entries(struct plsi_batch *batch)
 {
     uint64_t n = 0;
     for (const struct pls_append *a = batch->appends.first; a != NULL; a = a->next) {
-        n++;
+        n += count_records(a);
     }
     return plsi_index_reserve(batch->segment->index, n);
 }
@@ -121,12 +213,14 @@ static void publish(pls_store *store)
 {
     struct plsi_batch *batch = &store->batch;
     struct plsi_segment *segment = batch->segment;
-    uint64_t end = batch->offset;
-    for (const struct pls_append *a = batch->appends.first; a != NULL; a = a->next) {
-        plsi_index_add(segment->index, &(struct plsi_entry){.offset = a->ref.offset,
-                                                            .length = a->ref.length,
-                                                            .crc32c = a->ref.crc32c});
-        end += PLSI_PREFIX + a->ref.length;
+    uint64_t end = batch->offset + batch->bytes;
+    for (struct pls_append *a = batch->appends.first; a != NULL; a = a->next) {
+        for (size_t i = 0; i < count_records(a); i++) {
+            const struct pls_ref *ref = ref_of(a, i);
+            plsi_index_add(segment->index, &(struct plsi_entry){.offset = ref->offset,
+                                                                .length = ref->length,
+                                                                .crc32c = ref->crc32c});
+        }
     }
     atomic_store(&segment->bytes, end);
     atomic_store(&segment->end, end);
@@ -214,6 +308,19 @@ static void end_batch(pls_store *store)
 
 static void write_queued(pls_store *store);
 
+/* A batch that is written in pieces goes on with the next one; nothing of it is published before
+ * the last, and a failure takes all of them back. */
+static void end_write(pls_store *store)
+{
+    struct plsi_batch *batch = &store->batch;
+    if (batch->code != PLS_OK) {
+        batch->next = NULL;
+    }
+    if (batch->next == NULL) {
+        end_batch(store);
+    }
+}
+
 /* The submitter and the completion meet here; true for whoever comes second, and so goes on. */
 static bool is_second(struct plsi_batch *batch)
 {
@@ -225,7 +332,7 @@ static void on_written(void *arg, enum pls_code code)
     pls_store *store = arg;
     store->batch.code = code;
     if (is_second(&store->batch)) {
-        end_batch(store);
+        end_write(store);
         write_queued(store);
     }
 }
@@ -235,14 +342,15 @@ static void submit(pls_store *store)
     struct plsi_batch *batch = &store->batch;
     struct plsi_blob *blob = batch->segment->blob;
     atomic_store(&batch->turn, 0);
-    enum pls_code code = plsi_room_take(store->dir, batch->bytes);
-    if (code == PLS_OK) {
+    bool first = batch->at == batch->offset;
+    enum pls_code code = first ? plsi_room_take(store->dir, batch->bytes) : PLS_OK;
+    if (first && code == PLS_OK) {
         code = reserve_entries(batch);
     }
     if (code != PLS_OK) {
         on_written(store, code);
     } else {
-        blob->ops->append(blob, batch->offset, batch->iov, batch->n_iov, on_written, store);
+        blob->ops->append(blob, batch->at, batch->iov, batch->n_iov, on_written, store);
     }
 }
 
@@ -255,12 +363,12 @@ static void write_queued(pls_store *store)
         case NEEDS_SEGMENT:
             pls_dir_run(store->dir, &store->rotate_job);
             return;
-        case BATCH:
+        case WRITE:
             submit(store);
             if (!is_second(&store->batch)) {
                 return;
             }
-            end_batch(store);
+            end_write(store);
         }
     }
 }
@@ -275,6 +383,12 @@ void plsi_append_resume(pls_store *store, enum pls_code code)
         plsi_appends_fail(&failed, code);
     }
     write_queued(store);
+}
+
+static void set_prefix(const struct pls_ref *ref, uint8_t prefix[4])
+{
+    uint32_t length = htole32(ref->length);
+    memcpy(prefix, &length, sizeof length);
 }
 
 /* Sets length, checksum and prefix. The sum cannot wrap: the limit is under 2 GiB, and it is
@@ -293,21 +407,36 @@ static enum pls_code measure(const pls_store *store, struct pls_append *append)
     }
     append->ref.length = (uint32_t)length;
     append->ref.crc32c = plsi_crc32c_iov(append->payload, append->n_payload);
-    uint32_t prefix = htole32(append->ref.length);
-    memcpy(append->prefix, &prefix, sizeof append->prefix);
+    set_prefix(&append->ref, append->prefix);
+    append->bytes = record_bytes(&append->ref);
     return PLS_OK;
 }
 
-void pls_append(pls_store *store, struct pls_append *append)
+/* The same for each record. */
+static enum pls_code measure_batch(const pls_store *store, struct pls_append *append)
 {
-    enum pls_code code = measure(store, append);
-    if (code != PLS_OK) {
-        append->done(append, code);
-        return;
+    if (append->n_records == 0 || append->n_records > PLS_BATCH_MAX) {
+        return PLS_INVALID_ARGUMENT;
     }
+    append->bytes = 0;
+    for (size_t i = 0; i < append->n_records; i++) {
+        struct pls_record *record = &append->records[i];
+        if (record->payload.iov_len > store->dir->options.payload_max_bytes) {
+            return PLS_PAYLOAD_TOO_LARGE;
+        }
+        record->ref.length = (uint32_t)record->payload.iov_len;
+        record->ref.crc32c = plsi_crc32c_iov(&record->payload, 1);
+        set_prefix(&record->ref, record->prefix);
+        append->bytes += record_bytes(&record->ref);
+    }
+    return PLS_OK;
+}
+
+static void queue_append(pls_store *store, struct pls_append *append)
+{
     bool writer = false;
     pthread_mutex_lock(&store->queue_lock);
-    code = plsi_store_check_writer(store, append->epoch, NULL);
+    enum pls_code code = plsi_store_check_writer(store, append->epoch, NULL);
     if (code == PLS_OK) {
         plsi_appends_push(&store->queue, append);
         writer = !store->writing;
@@ -319,4 +448,28 @@ void pls_append(pls_store *store, struct pls_append *append)
     } else if (writer) {
         write_queued(store);
     }
+}
+
+void pls_append(pls_store *store, struct pls_append *append)
+{
+    append->records = NULL;
+    enum pls_code code = measure(store, append);
+    if (code != PLS_OK) {
+        append->done(append, code);
+        return;
+    }
+    queue_append(store, append);
+}
+
+void pls_append_batch(pls_store *store, struct pls_append *append, struct pls_record *records,
+                      size_t n)
+{
+    append->records = records;
+    append->n_records = n;
+    enum pls_code code = measure_batch(store, append);
+    if (code != PLS_OK) {
+        append->done(append, code);
+        return;
+    }
+    queue_append(store, append);
 }

@@ -7,7 +7,7 @@
 
 bool plsi_segment_usable(const pls_store *store, const struct plsi_segment *segment)
 {
-    return segment != NULL && !atomic_load(&segment->suspect) &&
+    return segment != NULL && !atomic_load(&segment->suspect) && !atomic_load(&segment->full) &&
            atomic_load(&segment->end) <= store->dir->options.segment_max_bytes;
 }
 

@@ -41,6 +41,7 @@ struct plsi_segment {
     atomic_uint_fast64_t bytes;
     atomic_bool unsynced; /* written to since the last sync */
     atomic_bool suspect;
+    atomic_bool full;          /* too full for the batch that was next: it takes no more */
     pthread_mutex_t sync_lock; /* one sync at a time; held over a disk wait */
     uint64_t tail;             /* bytes behind the last good record that were found at open */
     bool was_suspect;          /* before this start: to be rewritten whatever its garbage share */

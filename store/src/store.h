@@ -42,7 +42,12 @@ struct plsi_batch {
                                      go */
     uint64_t epoch;               /* of all its appends; guarded by queue_lock */
     uint64_t offset;              /* in the segment, of the batch's first byte */
-    uint64_t bytes;
+    uint64_t bytes;               /* all pieces' */
+    uint64_t at;                  /* where the write, a piece of the batch, begins */
+    uint64_t piece_bytes;
+    struct pls_append *next; /* what the next piece begins with, and with which of its records;
+                                NULL: this is the last */
+    size_t next_record;
     int n_iov;
     enum pls_code code;
     atomic_int turn; /* who goes on: the second to come, the submitter or the completion */

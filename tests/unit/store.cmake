@@ -17,7 +17,7 @@ target_link_libraries(store_fixture
     PRIVATE payloadstore_warnings)
 
 foreach(test IN ITEMS
-        append read seal compact damage recover dir state index delete threads faults format
+        append batch read seal compact damage recover dir state index delete threads faults format
         relocations model claim verify seen sync room carry)
     add_executable(test_store_${test} ${store_tests_dir}/store_${test}.c)
     # Some tests look below the public header.

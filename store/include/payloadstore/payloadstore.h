@@ -39,6 +39,7 @@ extern "C" {
 #define PLS_NAME_MAX            128         /* characters of a store's name */
 #define PLS_OWNER_MAX           255         /* bytes of an owner's text */
 #define PLS_PARTS_MAX           1000        /* parts of one payload given to pls_append */
+#define PLS_BATCH_MAX           65536u      /* payloads given to pls_append_batch */
 #define PLS_PAYLOAD_LIMIT       0x7fffffffu /* bytes; a payload is under 2 GiB, whatever the options */
 #define PLS_SEGMENT_MAX_DEFAULT (256ull << 20) /* bytes */
 #define PLS_PAYLOAD_MAX_DEFAULT (64u << 20)    /* bytes */
@@ -188,6 +189,9 @@ struct pls_append {
 
     struct pls_append *next; /* from here on private */
     struct plsi_segment *segment;
+    struct pls_record *records;
+    size_t n_records;
+    uint64_t bytes;
     uint8_t prefix[4];
 };
 
@@ -200,6 +204,26 @@ struct pls_append {
  * NO_MEMORY.
  */
 PLS_API void pls_append(pls_store *store, struct pls_append *append);
+
+/* One payload of a batch. */
+struct pls_record {
+    struct iovec payload; /* borrowed until `done` */
+    struct pls_ref ref;   /* the answer, set before done(append, PLS_OK) */
+    uint8_t prefix[4];    /* private */
+};
+
+/*
+ * Appends n payloads (1 to PLS_BATCH_MAX) as one: side by side in one segment, all of them or none.
+ * Calls append->done exactly once; append's payload and ref are not looked at. `records` stays in
+ * place until then. Until it has succeeded nothing of the batch can be read, and after a failure
+ * neither, but for IO, where its bytes may lie in the file, under refs that nobody was given: so
+ * may those of a batch that the death of the process cut off, or a part of them. A segment that a
+ * batch would overfill by more than a record is left as it is, and the next one takes the batch;
+ * one that is larger than a segment has a segment to itself. Errors: as pls_append's,
+ * PAYLOAD_TOO_LARGE for one too large payload among them; INVALID_ARGUMENT for another n.
+ */
+PLS_API void pls_append_batch(pls_store *store, struct pls_append *append,
+                              struct pls_record *records, size_t n);
 
 /* -- read -------------------------------------------------------------------------------------- */
 
