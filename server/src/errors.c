@@ -9,8 +9,8 @@
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
 
-#define MESSAGE_MAX 1024 /* bytes; message and details together stay under gRPC's 4 KiB */
-#define DETAILS_MAX 2048 /* bytes */
+#define DETAILS_MAX 2048 /* bytes; with the message they stay under gRPC's 4 KiB */
+#define REF_MAX     256  /* bytes of the words about a ref */
 
 struct outcome {
     enum grpc_c_code status;
@@ -95,7 +95,7 @@ static size_t pack_info(const char *reason, const char *store, uint8_t out[DETAI
 
 /* A google.rpc.Status with an ErrorInfo in it. All that goes in is bounded, so it fits. */
 static size_t pack_details(enum grpc_c_code code, const char *message, const char *reason,
-                           const char *store, uint8_t out[DETAILS_MAX + MESSAGE_MAX])
+                           const char *store, uint8_t out[DETAILS_MAX + PSD_MESSAGE_MAX])
 {
     uint8_t packed[DETAILS_MAX / 2];
     Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
@@ -115,7 +115,7 @@ static void finish(grpc_c_call *call, enum grpc_c_code code, Payloadstore__V1__R
                    const char *store, const char *message)
 {
     struct grpc_c_status status = {.code = code, .message = message};
-    uint8_t details[DETAILS_MAX + MESSAGE_MAX];
+    uint8_t details[DETAILS_MAX + PSD_MESSAGE_MAX];
     if (reason != REASON(UNSPECIFIED)) {
         status.details = details;
         status.details_length = pack_details(code, message, reason_name(reason), store, details);
@@ -136,17 +136,28 @@ static const char *name_in_words(const char *store, char words[64])
     return words;
 }
 
+static void put_in_words(char out[PSD_MESSAGE_MAX], const char *name, const char *text)
+{
+    snprintf(out, PSD_MESSAGE_MAX, "store \"%s\": %s", name, text);
+}
+
+static void ref_in_words(char out[REF_MAX], enum pls_code code, const struct pls_ref *ref)
+{
+    snprintf(out, REF_MAX, "ref %" PRIu32 ":%" PRIu64 " of %" PRIu32 " bytes: %s", ref->file_id,
+             ref->offset, ref->length, pls_strerror(code));
+}
+
 void psd_fail_reason(grpc_c_call *call, enum grpc_c_code code, Payloadstore__V1__Reason reason,
                      const char *store, const char *text)
 {
-    char message[MESSAGE_MAX];
+    char message[PSD_MESSAGE_MAX];
     char words[64];
     if (store == NULL) {
         finish(call, code, reason, NULL, text);
         return;
     }
     const char *name = name_in_words(store, words);
-    snprintf(message, sizeof message, "store \"%s\": %s", name, text);
+    put_in_words(message, name, text);
     finish(call, code, reason, name, message);
 }
 
@@ -159,8 +170,25 @@ void psd_fail(grpc_c_call *call, enum pls_code code, const char *store, const ch
 void psd_fail_ref(grpc_c_call *call, enum pls_code code, const char *store,
                   const struct pls_ref *ref)
 {
-    char text[256];
-    snprintf(text, sizeof text, "ref %" PRIu32 ":%" PRIu64 " of %" PRIu32 " bytes: %s",
-             ref->file_id, ref->offset, ref->length, pls_strerror(code));
+    char text[REF_MAX];
+    ref_in_words(text, code, ref);
     psd_fail(call, code, store, text);
+}
+
+void psd_failure_init(struct psd_failure *failure, enum pls_code code, const char *store,
+                      const char *text)
+{
+    payloadstore__v1__failure__init(&failure->message);
+    failure->message.code = (uint32_t)psd_status_of(code);
+    failure->message.reason = psd_reason_of(code);
+    put_in_words(failure->text, store, text != NULL ? text : pls_strerror(code));
+    failure->message.message = failure->text;
+}
+
+void psd_failure_init_ref(struct psd_failure *failure, enum pls_code code, const char *store,
+                          const struct pls_ref *ref)
+{
+    char text[REF_MAX];
+    ref_in_words(text, code, ref);
+    psd_failure_init(failure, code, store, text);
 }

@@ -59,26 +59,6 @@ static void create_and_append(struct pls_job *job)
     pls_append(a->store, &a->append);
 }
 
-/* False where the request names a durability that does not exist. */
-static bool durability_of(const struct psd_service *service,
-                          const Payloadstore__V1__AppendRequest *request,
-                          enum pls_durability *durability)
-{
-    switch (request->durability) {
-    case PAYLOADSTORE__V1__DURABILITY__DURABILITY_UNSPECIFIED:
-        *durability = service->durability;
-        return true;
-    case PAYLOADSTORE__V1__DURABILITY__DURABILITY_BUFFERED:
-        *durability = PLS_BUFFERED;
-        return true;
-    case PAYLOADSTORE__V1__DURABILITY__DURABILITY_SYNCED:
-        *durability = PLS_SYNCED;
-        return true;
-    default:
-        return false;
-    }
-}
-
 void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *request, void *user)
 {
     struct psd_service *service = user;
@@ -96,7 +76,7 @@ void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *reques
     a->append.epoch = request->epoch;
     a->append.done = append_done;
     a->append.data = a;
-    if (!durability_of(service, request, &a->append.durability)) {
+    if (!psd_durability(service, request->durability, &a->append.durability)) {
         fail(a, PLS_INVALID_ARGUMENT, "there is no such durability");
         return;
     }

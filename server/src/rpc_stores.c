@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "errors.h"
-#include "service.h"
+#include "stream.h"
 
 #define PAGE_DEFAULT 1000u
 #define PAGE_MAX     10000u
@@ -71,6 +71,7 @@ static void delete_store(struct psd_work *work)
         psd_fail(work->call, code, request->store, error.text);
         return;
     }
+    psd_streams_store_deleted(&work->service->streams);
     Payloadstore__V1__DeleteStoreResponse response = PAYLOADSTORE__V1__DELETE_STORE_RESPONSE__INIT;
     payloadstore__v1__payload_store__delete_store__reply(work->call, &response);
 }

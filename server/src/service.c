@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "errors.h"
+#include "stream.h"
 
 #define SILENCE_MS 60000u /* that a stream which holds something may last */
 
@@ -13,6 +14,10 @@ static struct payloadstore__v1__payload_store_handlers handlers = {
     .seal = psd_seal,
     .compact_sealed = psd_compact_sealed,
     .compact_sealed__message = psd_compact_sealed_message,
+    .append_stream = psd_append_stream,
+    .append_stream__message = psd_append_stream_message,
+    .read_stream = psd_read_stream,
+    .read_stream__message = psd_read_stream_message,
     .claim = psd_claim,
     .stat = psd_stat,
     .list_stores = psd_list_stores,
@@ -23,17 +28,20 @@ static struct payloadstore__v1__payload_store_handlers handlers = {
 int psd_service_init(struct psd_service *service)
 {
     atomic_init(&service->stopping, false);
+    psd_streams_init(&service->streams);
     return psd_idle_watch_init(&service->idle, SILENCE_MS);
 }
 
 void psd_service_stop(struct psd_service *service)
 {
     atomic_store(&service->stopping, true);
+    psd_streams_stop(&service->streams);
 }
 
 void psd_service_fini(struct psd_service *service)
 {
     psd_idle_watch_fini(&service->idle);
+    psd_streams_fini(&service->streams);
 }
 
 int psd_service_register(struct psd_service *service, grpc_c_server *server)
@@ -45,6 +53,24 @@ int psd_service_register(struct psd_service *service, grpc_c_server *server)
 const char *psd_store_name(const char *name)
 {
     return name[0] != '\0' ? name : "default";
+}
+
+bool psd_durability(const struct psd_service *service, Payloadstore__V1__Durability given,
+                    enum pls_durability *durability)
+{
+    switch (given) {
+    case PAYLOADSTORE__V1__DURABILITY__DURABILITY_UNSPECIFIED:
+        *durability = service->durability;
+        return true;
+    case PAYLOADSTORE__V1__DURABILITY__DURABILITY_BUFFERED:
+        *durability = PLS_BUFFERED;
+        return true;
+    case PAYLOADSTORE__V1__DURABILITY__DURABILITY_SYNCED:
+        *durability = PLS_SYNCED;
+        return true;
+    default:
+        return false;
+    }
 }
 
 struct pls_ref psd_ref_in(const Payloadstore__V1__PayloadRef *ref)

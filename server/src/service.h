@@ -9,7 +9,9 @@
 #ifndef PAYLOADSTORED_SERVICE_H
 #define PAYLOADSTORED_SERVICE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,23 +21,42 @@
 #include "idle.h"
 #include "payloadstore/v1/payload_store.grpc-c.h"
 
+/* The streams that are open; see stream.h. */
+struct psd_link {
+    struct psd_link *next, *previous;
+    bool is_walker; /* and no stream */
+};
+struct psd_streams {
+    pthread_mutex_t lock; /* a leaf; guards the ring */
+    struct psd_link head;
+};
+
 struct psd_service {
     pls_dir *dir;                   /* borrowed */
     enum pls_durability durability; /* where a request leaves it open */
     uint32_t payload_max_bytes;
-    struct psd_idle_watch idle; /* set by psd_service_init */
+    struct psd_idle_watch idle; /* set by psd_service_init, with what follows */
+    struct psd_streams streams;
     atomic_bool stopping;
 };
 
 /* Starts what the service runs beside its calls. The fields above are set. 0, or -1. */
 int psd_service_init(struct psd_service *service);
-/* Makes the calls that nothing is lost by end now, instead of taking up the drain: Verify. */
+/* Makes the calls that nothing is lost by end now, instead of taking up the drain: Verify, and
+ * streams that would go on for ever, once they have answered what is under way. */
 void psd_service_stop(struct psd_service *service);
 /* After the last call has gone. */
 void psd_service_fini(struct psd_service *service);
 
 /* Adds the service to a server. `service` is borrowed until the server is destroyed. 0, or -1. */
 int psd_service_register(struct psd_service *service, grpc_c_server *server);
+
+void psd_streams_init(struct psd_streams *streams);
+void psd_streams_fini(struct psd_streams *streams);
+
+/* False where a request names a durability that does not exist. */
+bool psd_durability(const struct psd_service *service, Payloadstore__V1__Durability given,
+                    enum pls_durability *durability);
 
 /* The name a request means: "" is the store named "default". */
 const char *psd_store_name(const char *name);
@@ -84,5 +105,11 @@ void psd_verify(grpc_c_call *call, const Payloadstore__V1__VerifyRequest *reques
 void psd_compact_sealed(grpc_c_call *call, void *user);
 void psd_compact_sealed_message(grpc_c_call *call,
                                 const Payloadstore__V1__CompactSealedRequest *request, void *user);
+void psd_append_stream(grpc_c_call *call, void *user);
+void psd_append_stream_message(grpc_c_call *call,
+                               const Payloadstore__V1__AppendStreamRequest *request, void *user);
+void psd_read_stream(grpc_c_call *call, void *user);
+void psd_read_stream_message(grpc_c_call *call, const Payloadstore__V1__ReadStreamRequest *request,
+                             void *user);
 
 #endif

@@ -24,7 +24,6 @@ STATUS = {
     "RESOURCE_EXHAUSTED": 8,
     "FAILED_PRECONDITION": 9,
     "ABORTED": 10,
-    "UNIMPLEMENTED": 12,
     "DATA_LOSS": 15,
 }
 SERVICES = [
@@ -399,11 +398,55 @@ class GrpcurlTest(ServerTest):
         self.call("DeleteStore", {"store": "s", "epoch": epoch})
         self.assertEqual(self.claim(), epoch + 1)
 
-    # -- refusals ---------------------------------------------------------------------------------
+    # -- streams ----------------------------------------------------------------------------------
 
-    def test_methods_that_are_not_there_yet_say_so(self):
-        for method in ("AppendStream", "ReadStream"):
-            self.refused("UNIMPLEMENTED", method)
+    def test_append_stream_answers_each_request_in_order(self):
+        answers = self.stream(
+            "AppendStream",
+            {"store": "s", "payloads": [HELLO, ""]},
+            {},
+            {"payloads": [base64.b64encode(bytes(2 * MIB + 1)).decode()]},
+            {"store": "s", "payloads": [HELLO]},
+        )
+        self.assertEqual(len(answers), 4)
+        hello = {"length": 11, "crc32c": HELLO_CRC}
+        self.assertEqual(answers[0], {"refs": [hello, {"offset": "15"}]})
+        self.assertEqual(answers[1], {})
+        failure = answers[2]["failure"]
+        self.assertEqual(failure["code"], STATUS["RESOURCE_EXHAUSTED"])
+        self.assertEqual(failure["reason"], "REASON_PAYLOAD_TOO_LARGE")
+        self.assertIn('"s"', failure["message"])
+        self.assertEqual(answers[3], {"refs": [{"offset": "19", **hello}]})
+        self.assertEqual(self.read(answers[3]["refs"][0]), b"hello world")
+
+    def test_read_stream_answers_good_and_bad_refs_in_order(self):
+        refs = [self.append(payload) for payload in (b"abc", b"", b"def")]
+        bad = {"offset": "1", "length": 3}
+        never = {"offset": str(1 << 63), "length": 3}
+        damaged = {**refs[2], "crc32c": 1}
+        answers = self.stream(
+            "ReadStream",
+            {"store": "s", "refs": [refs[0], bad, refs[1], never, damaged]},
+            {"refs": [refs[2]]},
+        )
+        results = [result for answer in answers for result in answer["results"]]
+        self.assertEqual(results[0], {"payload": base64.b64encode(b"abc").decode()})
+        self.assertEqual(results[2], {"payload": ""})
+        self.assertEqual(results[5], {"payload": base64.b64encode(b"def").decode()})
+        codes = ("NOT_FOUND", "INVALID_ARGUMENT", "DATA_LOSS")
+        for result, code in zip((results[1], results[3], results[4]), codes, strict=True):
+            self.assertEqual(result["failure"]["code"], STATUS[code])
+            self.assertIn("ref 0:", result["failure"]["message"])
+        self.assertEqual(len(results), 6)
+
+    def test_streams_hold_to_their_first_message(self):
+        first = {"store": "s", "payloads": [HELLO]}
+        for more in ({"store": "t"}, {"epoch": "1"}, {"durability": "DURABILITY_SYNCED"}):
+            with self.subTest(**more):
+                self.refused("INVALID_ARGUMENT", "AppendStream", first, {**first, **more})
+        self.refused("INVALID_ARGUMENT", "ReadStream", {"store": "s"}, {"store": "t"})
+
+    # -- refusals ---------------------------------------------------------------------------------
 
     def test_a_bad_name_is_refused_by_every_method(self):
         ref = {"length": 3}
@@ -418,6 +461,8 @@ class GrpcurlTest(ServerTest):
                 ("Stat", {}),
                 ("Verify", {}),
                 ("DeleteStore", {}),
+                ("AppendStream", {"payloads": [HELLO]}),
+                ("ReadStream", {"refs": [ref]}),
             ]:
                 with self.subTest(name=name, method=method):
                     self.refused("INVALID_ARGUMENT", method, {"store": name, **message})
@@ -431,6 +476,7 @@ class GrpcurlTest(ServerTest):
             ("Stat", {}),
             ("Verify", {}),
             ("DeleteStore", {}),
+            ("ReadStream", {}),
         ]:
             with self.subTest(method=method):
                 self.refused("NOT_FOUND", method, {"store": "ghost", **message}, names=["ghost"])

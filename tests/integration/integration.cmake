@@ -18,6 +18,7 @@ endfunction()
 payloadstore_python_test(real_job real_job.py LABELS integration tools TIMEOUT 600)
 payloadstore_python_test(grpcurl grpcurl_test.py LABELS integration tools TIMEOUT 600)
 payloadstore_python_test(carry carry_test.py LABELS integration tools TIMEOUT 600)
+payloadstore_python_test(stream stream_test.py LABELS integration tools TIMEOUT 600)
 payloadstore_python_test(lifecycle lifecycle_test.py LABELS integration tools TIMEOUT 600)
 
 # What ghz measures under a sanitizer, or beside other tests, says nothing.

@@ -39,6 +39,7 @@ static int set_up(void **state)
     work_dir_create(f->dir);
     assert_int_equal(pls_dir_open(f->dir, NULL, &f->service.dir, &error), PLS_OK);
     assert_int_equal(psd_idle_watch_init(&f->service.idle, SILENCE_MS), 0);
+    psd_streams_init(&f->service.streams);
     server_fixture_create(&f->grpc);
     assert_int_equal(psd_service_register(&f->service, f->grpc.server), 0);
     server_fixture_start(&f->grpc);
@@ -52,6 +53,7 @@ static int tear_down(void **state)
     struct compact_fixture *f = *state;
     server_fixture_destroy(&f->grpc);
     psd_idle_watch_fini(&f->service.idle);
+    psd_streams_fini(&f->service.streams);
     assert_int_equal(pls_dir_close(f->service.dir), PLS_OK);
     work_dir_remove(f->dir);
     free(f);
