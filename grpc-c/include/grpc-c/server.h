@@ -103,7 +103,8 @@ GRPC_C_API void grpc_c_call_read(grpc_c_call *call);
  * Makes the message that was last given to a callback the caller's own: it outlives the next
  * grpc_c_call_read and the call, and is freed with the type's free_unpacked(message, NULL). NULL
  * where there is none, or it was taken before. Before the next grpc_c_call_read and before the call
- * is finished.
+ * is finished. What it took of the server's budget for inflated messages comes back with the next
+ * message: whoever takes many bounds them itself.
  */
 GRPC_C_API ProtobufCMessage *grpc_c_call_take_message(grpc_c_call *call);
 
