@@ -27,3 +27,20 @@ endfunction()
 payloadstore_service_test(real_job_c)
 payloadstore_service_test(compact_stream)
 payloadstore_service_test(many_refs)
+
+payloadstore_service_test(client_c)
+target_link_libraries(test_client_c PRIVATE payloadstore_client)
+
+# The example in the client's README is compiled and run as it stands there.
+set(client_c_readme ${CMAKE_SOURCE_DIR}/clients/c/README.md)
+set(client_c_example ${CMAKE_CURRENT_BINARY_DIR}/client_c_example.c)
+add_custom_command(
+    OUTPUT ${client_c_example}
+    COMMAND sed -n [[/^```c$/,/^```$/{/^```/d;p}]] ${client_c_readme} > ${client_c_example}
+    DEPENDS ${client_c_readme}
+    VERBATIM)
+add_executable(client_c_example ${client_c_example})
+target_link_libraries(client_c_example PRIVATE payloadstore_client payloadstore_warnings)
+add_dependencies(test_client_c client_c_example)
+set_property(TEST client_c APPEND PROPERTY
+    ENVIRONMENT "CLIENT_C_EXAMPLE=$<TARGET_FILE:client_c_example>")

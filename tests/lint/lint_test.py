@@ -130,6 +130,11 @@ class LintTest(unittest.TestCase):
             ("server/src/a.c", '"payloadstore/payloadstore.h"', "<grpc/support/log.h>"),
             ("server/src/a.c", '"grpc/health/v1/health.pb-c.h"', '"own.h"'),
             ("clients/c/a.c", '"grpc-c/client.h"', '"payloadstore/payloadstore.h"'),
+            ("clients/c/a.c", '"payloadstore-client/client.h"', "<grpc/grpc.h>"),
+            ("clients/c/include/a.h", '"payloadstore-client/error.h"', '"grpc-c/client.h"'),
+            ("clients/c/include/a.h", "<stdint.h>", '"payloadstore/v1/payload_store.pb-c.h"'),
+            ("clients/cli/a.c", '"payloadstore-client/client.h"', '"payloadstore/error.h"'),
+            ("server/src/a.c", '"payloadstore/error.h"', '"payloadstore-client/client.h"'),
             ("server/src/a.c", '"some_descriptor_set.h"', "<isa-l.h>"),
             ("tests/unit/a.c", "<cmocka.h>", "<grpc/grpc.h>"),
             ("tests/unit/a.c", '"own.h"', '"elsewhere.h"'),
@@ -150,6 +155,15 @@ class LintTest(unittest.TestCase):
         self.assert_passes(*self.includes())
         self.write(header, "struct grpc_c_a {\n    grpc_slice slice;\n};\n")
         self.assert_finds(f"{header}:2:", "grpc_slice", *self.includes())
+
+    def test_includes_finds_types_beneath_the_client_in_its_public_headers(self):
+        header = "clients/c/include/payloadstore-client/a.h"
+        self.write("clients/c/src/a.c", "")
+        self.write(header, "/* grpc_c_channel is the shim's */\ntypedef struct plc_a plc_a;\n")
+        self.assert_passes(*self.includes())
+        for name in ("struct grpc_c_channel", "Payloadstore__V1__PayloadRef", "ProtobufCMessage"):
+            self.write(header, f"struct plc_a {{\n    {name} *a;\n}};\n")
+            self.assert_finds(f"{header}:2:", name.split()[-1], *self.includes())
 
     def test_includes_finds_a_system_call_outside_its_file(self):
         self.write("store/src/sys.c", "void a(void)\n{\n    fdatasync(1);\n}\n")
