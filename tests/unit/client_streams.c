@@ -1,0 +1,526 @@
+/*
+ * The C client's streams against a server that answers, holds, fails or breaks as the test says, by
+ * the contract and nothing else.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "payloadstore-client/appender.h"
+#include "payloadstore-client/compact.h"
+#include "payloadstore/v1/payload_store.grpc-c.h"
+
+#define N_PAYLOADS 5000
+
+/* What the server does with an AppendStreamRequest. */
+enum manner { ANSWER, HOLD, FAIL, BREAK, REFUSE, MISCOUNT };
+
+struct fixture {
+    grpc_c_server *server;
+    plc_client *client;
+    char target[60];
+    plc_appender *appender;
+    struct plc_error error;
+    struct payloadstore__v1__payload_store_handlers handlers;
+    pthread_mutex_t lock; /* guards: */
+    pthread_cond_t changed;
+    enum manner manner;
+    unsigned broken_once; /* streams to break before the manner counts */
+    uint64_t stored;      /* payloads that were answered */
+    size_t requests;      /* messages that came */
+    size_t largest;       /* payloads in one */
+    size_t open_batches;  /* held */
+    grpc_c_call *held;    /* a call with held batches, or a held Append */
+    uint64_t carry_recent_ms;
+    size_t told; /* results */
+    size_t oks;
+    uintptr_t next_tag;
+    enum plc_code last_code;
+    struct plc_error last_error;
+    enum plc_code called_back; /* what the appender's functions said within a callback */
+};
+
+static void locked_wait(struct fixture *f, const size_t *count, size_t at_least)
+{
+    pthread_mutex_lock(&f->lock);
+    while (*count < at_least) {
+        pthread_cond_wait(&f->changed, &f->lock);
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* -- the server -------------------------------------------------------------------------------- */
+
+static void on_stream(grpc_c_call *call, void *user)
+{
+    (void)user;
+    grpc_c_call_read(call);
+}
+
+static void answer(struct fixture *f, grpc_c_call *call, size_t n)
+{
+    Payloadstore__V1__AppendStreamResponse response =
+        PAYLOADSTORE__V1__APPEND_STREAM_RESPONSE__INIT;
+    Payloadstore__V1__PayloadRef *refs = calloc(n, sizeof *refs);
+    Payloadstore__V1__PayloadRef **pointers = calloc(n, sizeof(Payloadstore__V1__PayloadRef *));
+    for (size_t i = 0; i < n; i++) {
+        payloadstore__v1__payload_ref__init(&refs[i]);
+        refs[i].offset = f->stored++;
+        pointers[i] = &refs[i];
+    }
+    response.refs = pointers;
+    response.n_refs = n;
+    payloadstore__v1__payload_store__append_stream__send(call, &response, NULL, NULL);
+    free(pointers);
+    free(refs);
+}
+
+static void fail_batch(grpc_c_call *call)
+{
+    Payloadstore__V1__AppendStreamResponse response =
+        PAYLOADSTORE__V1__APPEND_STREAM_RESPONSE__INIT;
+    Payloadstore__V1__Failure failure = PAYLOADSTORE__V1__FAILURE__INIT;
+    failure.code = GRPC_C_RESOURCE_EXHAUSTED;
+    failure.reason = PAYLOADSTORE__V1__REASON__REASON_DISK_RESERVE;
+    failure.message = (char *)"full";
+    response.failure = &failure;
+    payloadstore__v1__payload_store__append_stream__send(call, &response, NULL, NULL);
+}
+
+static void on_batch(grpc_c_call *call, const Payloadstore__V1__AppendStreamRequest *request,
+                     void *user)
+{
+    struct fixture *f = user;
+    pthread_mutex_lock(&f->lock);
+    if (request == NULL) {
+        if (f->held == call) {
+            f->held = NULL;
+        }
+        pthread_mutex_unlock(&f->lock);
+        grpc_c_call_finish(call, &(struct grpc_c_status){.code = GRPC_C_OK});
+        return;
+    }
+    f->requests++;
+    f->largest = request->n_payloads > f->largest ? request->n_payloads : f->largest;
+    enum manner manner = f->manner;
+    if (f->broken_once > 0) {
+        f->broken_once--;
+        manner = BREAK;
+    }
+    if (manner == ANSWER || manner == MISCOUNT) {
+        answer(f, call, request->n_payloads + (manner == MISCOUNT ? 1 : 0));
+    } else if (manner == FAIL) {
+        fail_batch(call);
+    } else if (manner == HOLD) {
+        f->held = call;
+        f->open_batches++;
+    }
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    if (manner == BREAK) {
+        grpc_c_call_fail(call, GRPC_C_UNAVAILABLE, "stopping");
+    } else if (manner == REFUSE) {
+        grpc_c_call_fail(call, GRPC_C_INVALID_ARGUMENT, "no such thing");
+    } else {
+        grpc_c_call_read(call);
+    }
+}
+
+static void on_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *request, void *user)
+{
+    struct fixture *f = user;
+    (void)request;
+    pthread_mutex_lock(&f->lock);
+    f->held = call;
+    f->requests++;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void on_seal(grpc_c_call *call, const Payloadstore__V1__SealRequest *request, void *user)
+{
+    Payloadstore__V1__SealResponse response = PAYLOADSTORE__V1__SEAL_RESPONSE__INIT;
+    Payloadstore__V1__SealHandle seal = PAYLOADSTORE__V1__SEAL_HANDLE__INIT;
+    (void)request;
+    (void)user;
+    seal.compaction_id = 1;
+    response.seal = &seal;
+    payloadstore__v1__payload_store__seal__reply(call, &response);
+}
+
+/* Compacts nothing, but notes what was asked. */
+static void on_compact(grpc_c_call *call, const Payloadstore__V1__CompactSealedRequest *request,
+                       void *user)
+{
+    struct fixture *f = user;
+    Payloadstore__V1__CompactSealedResponse response =
+        PAYLOADSTORE__V1__COMPACT_SEALED_RESPONSE__INIT;
+    Payloadstore__V1__CompactionSummary summary = PAYLOADSTORE__V1__COMPACTION_SUMMARY__INIT;
+    if (request == NULL) {
+        grpc_c_call_fail(call, GRPC_C_INVALID_ARGUMENT, "no commit");
+        return;
+    }
+    if (request->seal != NULL) {
+        f->carry_recent_ms = request->carry_recent_ms;
+    }
+    if (!request->commit) {
+        grpc_c_call_read(call);
+        return;
+    }
+    response.summary = &summary;
+    payloadstore__v1__payload_store__compact_sealed__send(call, &response, NULL, NULL);
+    grpc_c_call_finish(call, &(struct grpc_c_status){.code = GRPC_C_OK});
+}
+
+/* -- the fixture ------------------------------------------------------------------------------- */
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    char cause[200];
+    int port;
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->changed, NULL);
+    f->handlers = (struct payloadstore__v1__payload_store_handlers){
+        .append = on_append,
+        .append_stream = on_stream,
+        .append_stream__message = on_batch,
+        .seal = on_seal,
+        .compact_sealed = on_stream,
+        .compact_sealed__message = on_compact,
+        .user = f,
+    };
+    f->server = grpc_c_server_create(NULL);
+    assert_int_equal(payloadstore__v1__payload_store__service_init(f->server, &f->handlers), 0);
+    assert_int_equal(grpc_c_server_listen(f->server, "127.0.0.1:0", &port, cause, sizeof cause), 0);
+    assert_int_equal(grpc_c_server_start(f->server), 0);
+    snprintf(f->target, sizeof f->target, "127.0.0.1:%d", port);
+    const struct plc_options options = {.append_deadline_ms = 200000};
+    assert_int_equal(plc_client_open(f->target, &options, &f->client, &f->error), PLC_OK);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    plc_appender_close(f->appender);
+    plc_client_close(f->client);
+    grpc_c_server_destroy(f->server);
+    pthread_cond_destroy(&f->changed);
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+    return 0;
+}
+
+/* Results come in the order of the appends, whatever they are. */
+static void appended(void *arg, const struct plc_appended *result)
+{
+    struct fixture *f = arg;
+    pthread_mutex_lock(&f->lock);
+    assert_int_equal((uintptr_t)result->tag, f->next_tag);
+    f->next_tag++;
+    f->told++;
+    f->oks += result->code == PLC_OK ? 1 : 0;
+    f->last_code = result->code;
+    f->last_error = *result->error;
+    assert_int_equal(result->code, result->error->code);
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void open_appender(struct fixture *f, const struct plc_call *call,
+                          struct plc_appender_options options)
+{
+    options.appended = options.appended != NULL ? options.appended : appended;
+    options.arg = f;
+    assert_int_equal(plc_appender_open(f->client, call, &options, &f->appender, &f->error), PLC_OK);
+}
+
+static void append(struct fixture *f, uintptr_t tag)
+{
+    assert_int_equal(plc_appender_append(f->appender, &tag, sizeof tag, (void *)tag, &f->error),
+                     PLC_OK);
+}
+
+/* -- tests ------------------------------------------------------------------------------------- */
+
+static void every_payload_has_its_result_in_order(void **state)
+{
+    struct fixture *f = *state;
+    open_appender(f, NULL, (struct plc_appender_options){0});
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
+    for (uintptr_t i = 0; i < N_PAYLOADS; i++) {
+        append(f, i);
+    }
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
+    assert_int_equal(f->told, N_PAYLOADS);
+    assert_int_equal(f->oks, N_PAYLOADS);
+    assert_true(f->largest <= 64);
+    append(f, N_PAYLOADS);
+    plc_appender_close(f->appender);
+    f->appender = NULL;
+    assert_int_equal(f->told, N_PAYLOADS + 1);
+}
+
+static void batches_gather_while_the_window_is_full(void **state)
+{
+    struct fixture *f = *state;
+    f->manner = HOLD;
+    open_appender(f, NULL, (struct plc_appender_options){.window = 2, .batch_payloads = 10});
+    append(f, 0);
+    locked_wait(f, &f->open_batches, 1);
+    append(f, 1);
+    locked_wait(f, &f->open_batches, 2);
+    for (uintptr_t i = 2; i < 12; i++) {
+        append(f, i);
+    }
+    pthread_mutex_lock(&f->lock);
+    assert_int_equal(f->requests, 2); /* the window is full: the third waits */
+    f->manner = ANSWER;
+    answer(f, f->held, 1);
+    answer(f, f->held, 1);
+    pthread_mutex_unlock(&f->lock);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
+    assert_int_equal(f->requests, 3);
+    assert_int_equal(f->largest, 10);
+}
+
+static void a_batch_holds_so_many_bytes_or_one_larger_payload(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t large[3000] = {0};
+    f->manner = HOLD;
+    open_appender(f, NULL, (struct plc_appender_options){.window = 1, .batch_bytes = 1000});
+    append(f, 0);
+    locked_wait(f, &f->open_batches, 1);
+    pthread_mutex_lock(&f->lock);
+    f->manner = ANSWER;
+    pthread_mutex_unlock(&f->lock);
+    assert_int_equal(plc_appender_append(f->appender, large, 600, (void *)1, NULL), PLC_OK);
+    pthread_mutex_lock(&f->lock);
+    answer(f, f->held, 1);
+    pthread_mutex_unlock(&f->lock);
+    assert_int_equal(plc_appender_append(f->appender, large, 600, (void *)2, NULL), PLC_OK);
+    assert_int_equal(plc_appender_append(f->appender, large, 3000, (void *)3, NULL), PLC_OK);
+    assert_int_equal(plc_appender_append(f->appender, NULL, 0, (void *)4, NULL), PLC_OK);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
+    assert_int_equal(f->oks, 5);
+    assert_true(f->requests >= 4);
+}
+
+static void a_failed_batch_is_told_by_its_reason_and_the_next_works(void **state)
+{
+    struct fixture *f = *state;
+    f->manner = FAIL;
+    open_appender(f, NULL, (struct plc_appender_options){0});
+    append(f, 0);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_DISK_RESERVE);
+    assert_int_equal(f->last_code, PLC_DISK_RESERVE);
+    assert_int_equal(f->last_error.status, GRPC_C_RESOURCE_EXHAUSTED);
+    assert_string_equal(f->last_error.reason, "DISK_RESERVE");
+    assert_string_equal(f->last_error.message, "full");
+    pthread_mutex_lock(&f->lock);
+    f->manner = ANSWER;
+    pthread_mutex_unlock(&f->lock);
+    append(f, 1);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
+}
+
+static void a_lost_answer_is_said_to_be_lost_and_nothing_is_sent_again(void **state)
+{
+    struct fixture *f = *state;
+    f->broken_once = 1;
+    open_appender(f, NULL, (struct plc_appender_options){.window = 1});
+    append(f, 0);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_ANSWER_LOST);
+    assert_int_equal(f->last_error.status, GRPC_C_UNAVAILABLE);
+    assert_string_equal(f->last_error.message, "stopping");
+    append(f, 1);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
+    assert_int_equal(f->requests, 2);
+    assert_int_equal(f->stored, 1);
+}
+
+static void what_was_lost_is_sent_again_where_that_was_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    f->broken_once = 3;
+    open_appender(f, NULL, (struct plc_appender_options){.resend = true, .batch_payloads = 7});
+    for (uintptr_t i = 0; i < 100; i++) {
+        append(f, i);
+    }
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
+    assert_int_equal(f->oks, 100);
+    assert_int_equal(f->broken_once, 0);
+}
+
+static void a_silent_server_runs_into_the_deadline(void **state)
+{
+    struct fixture *f = *state;
+    const struct plc_call hasty = {.deadline_ms = 50};
+    f->manner = HOLD;
+    open_appender(f, &hasty, (struct plc_appender_options){.resend = true});
+    append(f, 0);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_ANSWER_LOST);
+    assert_int_equal(f->last_error.status, GRPC_C_CANCELLED);
+}
+
+static void a_refused_stream_gives_its_own_code(void **state)
+{
+    struct fixture *f = *state;
+    f->manner = REFUSE;
+    open_appender(f, NULL, (struct plc_appender_options){.resend = true});
+    append(f, 0);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_INVALID_ARGUMENT);
+    assert_string_equal(f->last_error.message, "no such thing");
+}
+
+static void an_answer_of_another_count_is_not_believed(void **state)
+{
+    struct fixture *f = *state;
+    f->manner = MISCOUNT;
+    open_appender(f, NULL, (struct plc_appender_options){0});
+    append(f, 0);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_ANSWER_LOST);
+}
+
+static void call_back(void *arg, const struct plc_appended *result)
+{
+    struct fixture *f = arg;
+    (void)result;
+    f->called_back = plc_appender_append(f->appender, "a", 1, NULL, NULL);
+    if (f->called_back == PLC_INVALID_ARGUMENT) {
+        f->called_back = plc_appender_flush(f->appender, NULL);
+    }
+}
+
+static void hostile_arguments_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    plc_appender *none;
+    const struct plc_appender_options hostile[] = {
+        {.appended = NULL},
+        {.appended = appended, .batch_payloads = 4097},
+        {.appended = appended, .batch_bytes = SIZE_MAX},
+        {.appended = appended, .durability = (enum plc_durability)9},
+    };
+    for (size_t i = 0; i < sizeof hostile / sizeof hostile[0]; i++) {
+        assert_int_equal(plc_appender_open(f->client, NULL, &hostile[i], &none, &f->error),
+                         PLC_INVALID_ARGUMENT);
+    }
+    assert_int_equal(plc_appender_open(f->client, NULL, NULL, &none, NULL), PLC_INVALID_ARGUMENT);
+    open_appender(f, NULL, (struct plc_appender_options){.appended = call_back});
+    assert_int_equal(plc_appender_append(f->appender, NULL, 1, NULL, NULL), PLC_INVALID_ARGUMENT);
+    assert_int_equal(
+        plc_appender_append(f->appender, "a", (size_t)PLC_PAYLOAD_LIMIT + 1, NULL, NULL),
+        PLC_PAYLOAD_TOO_LARGE);
+    append(f, 0);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
+    assert_int_equal(f->called_back, PLC_INVALID_ARGUMENT);
+}
+
+static void an_appender_without_a_server_ends_and_loses_no_result(void **state)
+{
+    struct fixture *f = *state;
+    (void)grpc_c_server_shutdown(f->server, 0);
+    open_appender(f, NULL, (struct plc_appender_options){.window = 1, .batch_payloads = 1});
+    for (uintptr_t i = 0; i < 3; i++) {
+        append(f, i);
+    }
+    plc_appender_close(f->appender);
+    f->appender = NULL;
+    assert_int_equal(f->told, 3);
+    assert_int_equal(f->last_code, PLC_ANSWER_LOST);
+}
+
+/* -- what a compaction carries ----------------------------------------------------------------- */
+
+static size_t no_live(void *arg, struct plc_ref *refs, size_t max)
+{
+    (void)arg;
+    (void)refs;
+    (void)max;
+    return 0;
+}
+
+static const struct plc_compact_callbacks nothing_live = {.live = no_live};
+
+static uint64_t carried(struct fixture *f, struct plc_compact_options options)
+{
+    options.dry_run = true; /* nothing will move */
+    f->carry_recent_ms = UINT64_MAX;
+    assert_int_equal(plc_compact(f->client, NULL, &options, &nothing_live, NULL, &f->error),
+                     PLC_OK);
+    return f->carry_recent_ms;
+}
+
+static void a_compaction_carries_by_the_greatest_of_three(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(carried(f, (struct plc_compact_options){0}), 200000);
+    assert_int_equal(carried(f, (struct plc_compact_options){.carry_recent_ms = 300000}), 300000);
+    assert_int_equal(carried(f, (struct plc_compact_options){.carry_nothing = true}), 0);
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* With a deadline of 1 ms by default, it is the age of the batch that counts. */
+static void a_compaction_carries_what_has_no_answer_yet(void **state)
+{
+    struct fixture *f = *state;
+    const struct plc_call patient = {.deadline_ms = 200000};
+    const struct plc_options options = {.append_deadline_ms = 1};
+    plc_client_close(f->client);
+    assert_int_equal(plc_client_open(f->target, &options, &f->client, &f->error), PLC_OK);
+    f->manner = HOLD;
+    open_appender(f, &patient, (struct plc_appender_options){0});
+    append(f, 0);
+    locked_wait(f, &f->open_batches, 1);
+    uint64_t on_its_way_ms = now_ms();
+    while (now_ms() < on_its_way_ms + 100) {
+        (void)carried(f, (struct plc_compact_options){0}); /* passes the time */
+    }
+    uint64_t age_ms = now_ms() - on_its_way_ms;
+    assert_true(carried(f, (struct plc_compact_options){0}) >= age_ms);
+    pthread_mutex_lock(&f->lock);
+    answer(f, f->held, 1);
+    f->manner = ANSWER;
+    pthread_mutex_unlock(&f->lock);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(every_payload_has_its_result_in_order),
+        TEST(batches_gather_while_the_window_is_full),
+        TEST(a_batch_holds_so_many_bytes_or_one_larger_payload),
+        TEST(a_failed_batch_is_told_by_its_reason_and_the_next_works),
+        TEST(a_lost_answer_is_said_to_be_lost_and_nothing_is_sent_again),
+        TEST(what_was_lost_is_sent_again_where_that_was_asked_for),
+        TEST(a_silent_server_runs_into_the_deadline),
+        TEST(a_refused_stream_gives_its_own_code),
+        TEST(an_answer_of_another_count_is_not_believed),
+        TEST(hostile_arguments_are_refused),
+        TEST(an_appender_without_a_server_ends_and_loses_no_result),
+        TEST(a_compaction_carries_by_the_greatest_of_three),
+        TEST(a_compaction_carries_what_has_no_answer_yet),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
