@@ -21,6 +21,8 @@
 
 #define N_PAYLOADS 5000
 
+static char tags[N_PAYLOADS + 1]; /* each payload's is the next */
+
 /* What the server does with an AppendStreamRequest. */
 enum manner { ANSWER, HOLD, FAIL, BREAK, REFUSE, MISCOUNT };
 
@@ -43,7 +45,6 @@ struct fixture {
     uint64_t carry_recent_ms;
     size_t told; /* results */
     size_t oks;
-    uintptr_t next_tag;
     enum plc_code last_code;
     struct plc_error last_error;
     enum plc_code called_back; /* what the appender's functions said within a callback */
@@ -181,6 +182,47 @@ static void on_compact(grpc_c_call *call, const Payloadstore__V1__CompactSealedR
     grpc_c_call_finish(call, &(struct grpc_c_status){.code = GRPC_C_OK});
 }
 
+/* Answers in several messages: a ref's payload is its offset; one of length 13 cannot be read. */
+static void on_refs(grpc_c_call *call, const Payloadstore__V1__ReadStreamRequest *request,
+                    void *user)
+{
+    struct fixture *f = user;
+    if (request == NULL) {
+        grpc_c_call_finish(call, &(struct grpc_c_status){.code = GRPC_C_OK});
+        return;
+    }
+    f->requests++;
+    f->largest = request->n_refs > f->largest ? request->n_refs : f->largest;
+    if (f->manner == BREAK && f->requests > 3) {
+        grpc_c_call_fail(call, GRPC_C_UNAVAILABLE, "stopping");
+        return;
+    }
+    for (size_t i = 0; i < request->n_refs; i++) {
+        Payloadstore__V1__ReadStreamResponse response =
+            PAYLOADSTORE__V1__READ_STREAM_RESPONSE__INIT;
+        Payloadstore__V1__ReadResult result = PAYLOADSTORE__V1__READ_RESULT__INIT;
+        Payloadstore__V1__ReadResult *pointer = &result;
+        Payloadstore__V1__Failure failure = PAYLOADSTORE__V1__FAILURE__INIT;
+        if (request->refs[i]->length == 13) {
+            failure.code = GRPC_C_DATA_LOSS;
+            failure.message = (char *)"damaged";
+            result.outcome_case = PAYLOADSTORE__V1__READ_RESULT__OUTCOME_FAILURE;
+            result.failure = &failure;
+        } else {
+            result.outcome_case = PAYLOADSTORE__V1__READ_RESULT__OUTCOME_PAYLOAD;
+            result.payload.data = (uint8_t *)&request->refs[i]->offset;
+            result.payload.len = sizeof request->refs[i]->offset;
+        }
+        response.results = &pointer;
+        response.n_results = 1;
+        payloadstore__v1__payload_store__read_stream__send(call, &response, NULL, NULL);
+        if (f->manner == MISCOUNT) {
+            payloadstore__v1__payload_store__read_stream__send(call, &response, NULL, NULL);
+        }
+    }
+    grpc_c_call_read(call);
+}
+
 /* -- the fixture ------------------------------------------------------------------------------- */
 
 static int set_up(void **state)
@@ -194,6 +236,8 @@ static int set_up(void **state)
         .append = on_append,
         .append_stream = on_stream,
         .append_stream__message = on_batch,
+        .read_stream = on_stream,
+        .read_stream__message = on_refs,
         .seal = on_seal,
         .compact_sealed = on_stream,
         .compact_sealed__message = on_compact,
@@ -227,8 +271,7 @@ static void appended(void *arg, const struct plc_appended *result)
 {
     struct fixture *f = arg;
     pthread_mutex_lock(&f->lock);
-    assert_int_equal((uintptr_t)result->tag, f->next_tag);
-    f->next_tag++;
+    assert_ptr_equal(result->tag, &tags[f->told]);
     f->told++;
     f->oks += result->code == PLC_OK ? 1 : 0;
     f->last_code = result->code;
@@ -246,10 +289,9 @@ static void open_appender(struct fixture *f, const struct plc_call *call,
     assert_int_equal(plc_appender_open(f->client, call, &options, &f->appender, &f->error), PLC_OK);
 }
 
-static void append(struct fixture *f, uintptr_t tag)
+static void append(struct fixture *f, size_t i)
 {
-    assert_int_equal(plc_appender_append(f->appender, &tag, sizeof tag, (void *)tag, &f->error),
-                     PLC_OK);
+    assert_int_equal(plc_appender_append(f->appender, &i, sizeof i, &tags[i], &f->error), PLC_OK);
 }
 
 /* -- tests ------------------------------------------------------------------------------------- */
@@ -259,7 +301,7 @@ static void every_payload_has_its_result_in_order(void **state)
     struct fixture *f = *state;
     open_appender(f, NULL, (struct plc_appender_options){0});
     assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
-    for (uintptr_t i = 0; i < N_PAYLOADS; i++) {
+    for (size_t i = 0; i < N_PAYLOADS; i++) {
         append(f, i);
     }
     assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
@@ -281,7 +323,7 @@ static void batches_gather_while_the_window_is_full(void **state)
     locked_wait(f, &f->open_batches, 1);
     append(f, 1);
     locked_wait(f, &f->open_batches, 2);
-    for (uintptr_t i = 2; i < 12; i++) {
+    for (size_t i = 2; i < 12; i++) {
         append(f, i);
     }
     pthread_mutex_lock(&f->lock);
@@ -306,13 +348,13 @@ static void a_batch_holds_so_many_bytes_or_one_larger_payload(void **state)
     pthread_mutex_lock(&f->lock);
     f->manner = ANSWER;
     pthread_mutex_unlock(&f->lock);
-    assert_int_equal(plc_appender_append(f->appender, large, 600, (void *)1, NULL), PLC_OK);
+    assert_int_equal(plc_appender_append(f->appender, large, 600, &tags[1], NULL), PLC_OK);
     pthread_mutex_lock(&f->lock);
     answer(f, f->held, 1);
     pthread_mutex_unlock(&f->lock);
-    assert_int_equal(plc_appender_append(f->appender, large, 600, (void *)2, NULL), PLC_OK);
-    assert_int_equal(plc_appender_append(f->appender, large, 3000, (void *)3, NULL), PLC_OK);
-    assert_int_equal(plc_appender_append(f->appender, NULL, 0, (void *)4, NULL), PLC_OK);
+    assert_int_equal(plc_appender_append(f->appender, large, 600, &tags[2], NULL), PLC_OK);
+    assert_int_equal(plc_appender_append(f->appender, large, 3000, &tags[3], NULL), PLC_OK);
+    assert_int_equal(plc_appender_append(f->appender, NULL, 0, &tags[4], NULL), PLC_OK);
     assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
     assert_int_equal(f->oks, 5);
     assert_true(f->requests >= 4);
@@ -356,7 +398,7 @@ static void what_was_lost_is_sent_again_where_that_was_asked_for(void **state)
     struct fixture *f = *state;
     f->broken_once = 3;
     open_appender(f, NULL, (struct plc_appender_options){.resend = true, .batch_payloads = 7});
-    for (uintptr_t i = 0; i < 100; i++) {
+    for (size_t i = 0; i < 100; i++) {
         append(f, i);
     }
     assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_OK);
@@ -434,13 +476,91 @@ static void an_appender_without_a_server_ends_and_loses_no_result(void **state)
     struct fixture *f = *state;
     (void)grpc_c_server_shutdown(f->server, 0);
     open_appender(f, NULL, (struct plc_appender_options){.window = 1, .batch_payloads = 1});
-    for (uintptr_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 3; i++) {
         append(f, i);
     }
     plc_appender_close(f->appender);
     f->appender = NULL;
     assert_int_equal(f->told, 3);
     assert_int_equal(f->last_code, PLC_ANSWER_LOST);
+}
+
+/* -- reading many ------------------------------------------------------------------------------ */
+
+/* Results come in the order of the refs. */
+static bool was_read(void *arg, const struct plc_read_result *result)
+{
+    struct fixture *f = arg;
+    assert_int_equal(result->index, f->told);
+    if (result->code == PLC_OK) {
+        uint64_t offset;
+        assert_int_equal(result->length, sizeof offset);
+        memcpy(&offset, result->data, sizeof offset);
+        assert_int_equal(offset, result->index);
+        f->oks++;
+    } else {
+        assert_int_equal(result->code, PLC_DATA_LOSS);
+        assert_string_equal(result->error->message, "damaged");
+    }
+    f->told++;
+    return f->told != 4000;
+}
+
+static struct plc_ref *make_refs(void)
+{
+    struct plc_ref *refs = calloc(N_PAYLOADS, sizeof *refs);
+    for (size_t i = 0; i < N_PAYLOADS; i++) {
+        refs[i].offset = i;
+        refs[i].length = i % 100 == 0 ? 13 : 1;
+    }
+    return refs;
+}
+
+static void many_refs_are_read_in_order_and_a_bad_one_is_a_result(void **state)
+{
+    struct fixture *f = *state;
+    struct plc_ref *refs = make_refs();
+    size_t told;
+    assert_int_equal(plc_read_many(f->client, NULL, refs, 0, was_read, f, &told, &f->error),
+                     PLC_OK);
+    assert_int_equal(told, 0);
+    assert_int_equal(plc_read_many(f->client, NULL, refs, 3000, was_read, f, &told, &f->error),
+                     PLC_OK);
+    assert_int_equal(told, 3000);
+    assert_int_equal(f->oks, 2970);
+    assert_int_equal(f->largest, 64);
+    f->told = 0;
+    assert_int_equal(
+        plc_read_many(f->client, NULL, refs, N_PAYLOADS, was_read, f, &told, &f->error),
+        PLC_STOPPED);
+    assert_int_equal(told, 4000);
+    assert_int_equal(plc_read_many(f->client, NULL, NULL, 1, was_read, f, &told, &f->error),
+                     PLC_INVALID_ARGUMENT);
+    free(refs);
+}
+
+static void a_reading_that_breaks_off_says_how_far_it_came(void **state)
+{
+    struct fixture *f = *state;
+    struct plc_ref *refs = make_refs();
+    size_t told;
+    f->manner = BREAK;
+    assert_int_equal(plc_read_many(f->client, NULL, refs, 1000, was_read, f, &told, &f->error),
+                     PLC_UNAVAILABLE);
+    assert_int_equal(told, 3 * 64);
+    assert_int_equal(f->told, told);
+    free(refs);
+}
+
+static void more_results_than_refs_are_not_believed(void **state)
+{
+    struct fixture *f = *state;
+    const struct plc_ref ref = {.length = 13};
+    size_t told;
+    f->manner = MISCOUNT;
+    assert_int_equal(plc_read_many(f->client, NULL, &ref, 1, was_read, f, &told, &f->error),
+                     PLC_INTERNAL);
+    assert_int_equal(told, 1);
 }
 
 /* -- what a compaction carries ----------------------------------------------------------------- */
@@ -519,6 +639,9 @@ int main(void)
         TEST(an_answer_of_another_count_is_not_believed),
         TEST(hostile_arguments_are_refused),
         TEST(an_appender_without_a_server_ends_and_loses_no_result),
+        TEST(many_refs_are_read_in_order_and_a_bad_one_is_a_result),
+        TEST(a_reading_that_breaks_off_says_how_far_it_came),
+        TEST(more_results_than_refs_are_not_believed),
         TEST(a_compaction_carries_by_the_greatest_of_three),
         TEST(a_compaction_carries_what_has_no_answer_yet),
     };

@@ -33,6 +33,7 @@ struct plc_appender {
     uint64_t epoch;
     int64_t deadline_ms;
     pthread_t sender;
+    pthread_t receiver; /* the sender's to start and to join */
     pthread_t watchdog;
     pthread_mutex_t lock; /* guards: */
     pthread_cond_t changed;
@@ -100,7 +101,7 @@ static bool in_callback(const plc_appender *a)
 /* -- results ------------------------------------------------------------------------------------
  */
 
-/* Takes a batch that was popped. `refs` where error->code is PLC_OK. */
+/* Takes a batch that was popped. `refs` is NULL where it failed. */
 static void tell(plc_appender *a, struct plci_batch *batch, Payloadstore__V1__PayloadRef **refs,
                  const struct plc_error *error)
 {
@@ -112,7 +113,7 @@ static void tell(plc_appender *a, struct plci_batch *batch, Payloadstore__V1__Pa
         const struct plc_appended appended = {
             .tag = batch->tags[i],
             .code = error->code,
-            .ref = error->code == PLC_OK ? plci_ref_in(refs[i]) : (struct plc_ref){0},
+            .ref = refs != NULL ? plci_ref_in(refs[i]) : (struct plc_ref){0},
             .error = error,
         };
         a->options.appended(a->options.arg, &appended);
@@ -152,7 +153,7 @@ static bool take_answer(plc_appender *a, const Payloadstore__V1__AppendStreamRes
     if (response->failure != NULL) {
         plci_failure(&error, response->failure);
     }
-    tell(a, batch, response->refs, &error);
+    tell(a, batch, response->failure == NULL ? response->refs : NULL, &error);
     return true;
 }
 
@@ -178,7 +179,7 @@ static void *receive(void *arg)
 /* -- the sender ---------------------------------------------------------------------------------
  */
 
-static bool open_stream(plc_appender *a, pthread_t *receiver)
+static bool open_stream(plc_appender *a)
 {
     const struct grpc_c_call_options options = {.wait_for_ready = a->client->wait_for_server};
     grpc_c_stream *stream =
@@ -192,7 +193,7 @@ static bool open_stream(plc_appender *a, pthread_t *receiver)
     a->answered = false;
     a->half_closed_ms = 0;
     pthread_mutex_unlock(&a->lock);
-    if (pthread_create(receiver, NULL, receive, a) != 0) {
+    if (pthread_create(&a->receiver, NULL, receive, a) != 0) {
         pthread_mutex_lock(&a->lock);
         a->stream = NULL;
         pthread_mutex_unlock(&a->lock);
@@ -257,12 +258,12 @@ static void pause_after(int64_t *pause_ms, bool answered)
     (void)nanosleep(&time, NULL);
 }
 
-static void end_stream(plc_appender *a, pthread_t receiver, int64_t *pause_ms)
+static void end_stream(plc_appender *a, int64_t *pause_ms)
 {
     struct grpc_c_result result = {0};
     struct plc_error error;
 
-    pthread_join(receiver, NULL);
+    pthread_join(a->receiver, NULL);
     pthread_mutex_lock(&a->lock);
     grpc_c_stream *stream = a->stream;
     a->stream = NULL; /* the watchdog's last moment to cancel it */
@@ -314,9 +315,9 @@ static enum step next_step(plc_appender *a, struct plci_batch **batch)
     }
 }
 
-static void send(plc_appender *a, struct plci_batch *batch, pthread_t *receiver)
+static void send(plc_appender *a, struct plci_batch *batch)
 {
-    if (a->stream == NULL && !open_stream(a, receiver)) {
+    if (a->stream == NULL && !open_stream(a)) {
         fail_first(a);
         return;
     }
@@ -332,7 +333,6 @@ static void *run_sender(void *arg)
 {
     plc_appender *a = arg;
     struct plci_batch *batch;
-    pthread_t receiver;
     int64_t pause_ms = 0;
     enum step step;
 
@@ -346,11 +346,11 @@ static void *run_sender(void *arg)
         }
         pthread_mutex_unlock(&a->lock);
         if (step == SEND) {
-            send(a, batch, &receiver);
+            send(a, batch);
         } else if (step == CLOSE) {
             (void)grpc_c_stream_writes_done(a->stream);
         } else {
-            end_stream(a, receiver, &pause_ms);
+            end_stream(a, &pause_ms);
         }
         pthread_mutex_lock(&a->lock);
     }

@@ -108,6 +108,26 @@ PLC_API enum plc_code plc_read(plc_client *client, const struct plc_call *call,
                                const struct plc_ref *ref, struct plc_payload *payload,
                                struct plc_error *error);
 
+struct plc_read_result {
+    size_t index; /* of the ref */
+    enum plc_code code;
+    const void *data; /* on PLC_OK; until the callback returns */
+    size_t length;
+    const struct plc_error *error; /* never NULL; until the callback returns */
+};
+
+/*
+ * Reads many refs over one stream, with several batches of them on their way: `read` is called on
+ * this thread for each, in their order, with the payload or with plc_read's error for that one.
+ * False stops it with STOPPED. *n_read is how many results there were, whatever comes back: where
+ * the connection was lost, go on with the ref of that index. The deadline is for the whole, and a
+ * call without one has the client's. Errors: INVALID_ARGUMENT.
+ */
+PLC_API enum plc_code plc_read_many(plc_client *client, const struct plc_call *call,
+                                    const struct plc_ref *refs, size_t n,
+                                    bool (*read)(void *arg, const struct plc_read_result *result),
+                                    void *arg, size_t *n_read, struct plc_error *error);
+
 /* -- seal and claim ---------------------------------------------------------------------------- */
 
 struct plc_seal {
