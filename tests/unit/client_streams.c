@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,24 +34,24 @@ struct fixture {
     plc_appender *appender;
     struct plc_error error;
     struct payloadstore__v1__payload_store_handlers handlers;
-    pthread_mutex_t lock; /* guards: */
+    pthread_mutex_t lock; /* guards what is not atomic, and waiting for any of it */
     pthread_cond_t changed;
-    enum manner manner;
-    unsigned broken_once; /* streams to break before the manner counts */
-    uint64_t stored;      /* payloads that were answered */
-    size_t requests;      /* messages that came */
-    size_t largest;       /* payloads in one */
-    size_t open_batches;  /* held */
-    grpc_c_call *held;    /* a call with held batches, or a held Append */
-    uint64_t carry_recent_ms;
-    size_t told; /* results */
+    _Atomic enum manner manner;
+    atomic_uint broken_once;       /* streams to break before the manner counts */
+    atomic_size_t stored;          /* payloads that were answered */
+    atomic_size_t requests;        /* messages that came */
+    atomic_size_t largest;         /* payloads or refs in one */
+    atomic_size_t open_batches;    /* held */
+    atomic_ullong carry_recent_ms; /* as the last compaction said */
+    grpc_c_call *held;             /* the call of held batches */
+    size_t told;                   /* results */
     size_t oks;
     enum plc_code last_code;
     struct plc_error last_error;
     enum plc_code called_back; /* what the appender's functions said within a callback */
 };
 
-static void locked_wait(struct fixture *f, const size_t *count, size_t at_least)
+static void locked_wait(struct fixture *f, const atomic_size_t *count, size_t at_least)
 {
     pthread_mutex_lock(&f->lock);
     while (*count < at_least) {
@@ -134,17 +135,6 @@ static void on_batch(grpc_c_call *call, const Payloadstore__V1__AppendStreamRequ
     } else {
         grpc_c_call_read(call);
     }
-}
-
-static void on_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *request, void *user)
-{
-    struct fixture *f = user;
-    (void)request;
-    pthread_mutex_lock(&f->lock);
-    f->held = call;
-    f->requests++;
-    pthread_cond_broadcast(&f->changed);
-    pthread_mutex_unlock(&f->lock);
 }
 
 static void on_seal(grpc_c_call *call, const Payloadstore__V1__SealRequest *request, void *user)
@@ -233,7 +223,6 @@ static int set_up(void **state)
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);
     f->handlers = (struct payloadstore__v1__payload_store_handlers){
-        .append = on_append,
         .append_stream = on_stream,
         .append_stream__message = on_batch,
         .read_stream = on_stream,
