@@ -324,6 +324,31 @@ static void a_suspect_segment_is_rewritten_whatever_its_garbage(void **state)
     fx_reopen(fx); /* and the close is clean again */
 }
 
+/* As often as the process starts anew, until it is rewritten. */
+static void a_suspect_segment_is_known_after_a_restart(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref a = put_filled(fx->store, 900 * KIB, 1), b;
+    plsi_sys_fail_at(2, EIO);
+    assert_int_equal(try_append(fx->store, "def", 3, PLS_SYNCED, &b), PLS_IO);
+    plsi_sys_fail_at(0, 0);
+    pls_store_release(fx->store);
+    assert_int_equal(pls_dir_close(fx->dir), PLS_IO);
+    fx_open(fx);
+    fx_reopen(fx);
+    assert_filled(fx->store, &a, 1);
+    struct pls_seal given = seal(fx->store);
+    struct pls_compact_options options = {.min_garbage_percent = 99};
+    struct outcome outcome;
+    compact(fx->store, &given, &options, &a, 1, &outcome);
+    assert_int_equal(outcome.code, PLS_OK);
+    assert_non_null(moved(&outcome, &a));
+    assert_filled(fx->store, moved(&outcome, &a), 1);
+    outcome_fini(&outcome);
+    fx_reopen(fx);
+    assert_filled(fx->store, &a, 1);
+}
+
 static void a_full_disk_at_a_rotation_fails_that_append_alone(void **state)
 {
     struct fixture *fx = *state;
@@ -496,6 +521,7 @@ int main(void)
         STORE_TEST(after_a_seal_that_could_not_clear_up_the_next_one_works),
         STORE_TEST(a_failed_sync_is_not_tried_again),
         STORE_TEST(a_suspect_segment_is_rewritten_whatever_its_garbage),
+        STORE_TEST(a_suspect_segment_is_known_after_a_restart),
         STORE_TEST(a_full_disk_at_a_rotation_fails_that_append_alone),
         STORE_TEST(a_read_that_fails_is_damage_and_passes),
         STORE_TEST(a_seal_that_fails_leaves_appends_as_they_were),
