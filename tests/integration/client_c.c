@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "payloadstore-client/appender.h"
 #include "payloadstore-client/client.h"
@@ -360,6 +361,7 @@ static void a_silent_server_runs_into_the_deadline(void **state)
     struct plc_ref ref = append(f, "a", 1);
     struct plc_payload payload;
     kill(f->server.pid, SIGSTOP);
+    assert_int_equal(waitpid(f->server.pid, NULL, WUNTRACED), f->server.pid); /* it has stopped */
     assert_code(f, plc_append(f->client, &hasty, "b", 1, PLC_BUFFERED, &ref, &f->error),
                 PLC_DEADLINE_EXCEEDED);
     assert_code(f, plc_read(f->client, &hasty, &ref, &payload, &f->error), PLC_DEADLINE_EXCEEDED);

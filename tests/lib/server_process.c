@@ -64,6 +64,7 @@ int server_process_stop(struct server_process *server, int signal)
     grpc_c_channel_destroy(server->channel);
     server->channel = NULL;
     must(kill(server->pid, signal) == 0, "kill");
+    must(kill(server->pid, SIGCONT) == 0, "kill"); /* one that a test has stopped hears it too */
     must(waitpid(server->pid, &status, 0) == server->pid, "waitpid");
     server->pid = 0;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
