@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "store_fixture.h"
+#include "work_dir.h"
 
 #define MEMORY      "/dev/shm"
 #define MEMORY_ROOM (256ull << 20) /* bytes; with less the data lies on the disk */
@@ -65,8 +66,7 @@ static const char *place(void)
 
 void fault_dir_create(char path[PATH_MAX])
 {
-    snprintf(path, PATH_MAX, "%s/payloadstore.XXXXXX", place());
-    MUST(mkdtemp(path) != NULL, "%s cannot be made", path);
+    work_dir_create_below(place(), path);
 }
 
 void must_failed(const char *file, int line, const char *condition, const char *format, ...)

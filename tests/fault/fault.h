@@ -35,7 +35,7 @@ unsigned long fault_seed(const char *test);
 
 /* -- data -- */
 
-/* A new directory, taken away by remove_tree. */
+/* A new directory, taken away by work_dir_remove. */
 void fault_dir_create(char path[PATH_MAX]);
 
 /* -- what must hold -- */

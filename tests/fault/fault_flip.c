@@ -32,6 +32,7 @@
 #include "fault.h"
 #include "store_fixture.h"
 #include "sys.h"
+#include "work_dir.h"
 
 enum {
     RECORDS = 70,
@@ -111,7 +112,7 @@ static void load_directory(struct pristine *p, const char *base, const char *bel
 static void write_files(const struct pristine *p, const char *base)
 {
     char path[PLACE];
-    remove_tree(base);
+    work_dir_remove(base);
     snprintf(path, sizeof path, "%s/s", base);
     MUST(mkdir(base, 0755) == 0 && mkdir(path, 0755) == 0, "%s", base);
     for (size_t i = 0; i < p->n_files; i++) {
@@ -209,7 +210,7 @@ static void make_store(struct pristine *p, const char *base, struct chance *chan
 {
     pls_dir *dir;
     pls_store *store;
-    remove_tree(base); /* of the last hit */
+    work_dir_remove(base); /* of the last hit */
     p->n = 0;
     p->options = (struct pls_options){.segment_max_bytes = 900, .io_threads = 1};
     p->cut_commit = one_in(chance, 4);
@@ -240,7 +241,7 @@ static void make_store(struct pristine *p, const char *base, struct chance *chan
     if (p->clean) {
         load_directory(p, base, "");
     }
-    remove_tree(base);
+    work_dir_remove(base);
 }
 
 /* -- a hit ------------------------------------------------------------------------------------- */
@@ -682,7 +683,7 @@ int main(void)
         }
         free_files(&pristine);
     }
-    remove_tree(base);
+    work_dir_remove(base);
     printf("--- report\nfault_flip: %lu hits, seed %lu:", done, seed);
     for (size_t i = 0; i < KINDS && kinds[i].hits > 0; i++) {
         printf(" %s %lu", kinds[i].name, kinds[i].hits);

@@ -33,6 +33,7 @@
 #include "fault.h"
 #include "store_fixture.h"
 #include "sys.h"
+#include "work_dir.h"
 
 enum {
     SLOTS = 240, /* records known at a time */
@@ -580,7 +581,7 @@ int main(void)
             step(&open_walk, died);
         }
     }
-    remove_tree(path);
+    work_dir_remove(path);
     printf(
         "--- report\n"
         "fault_kill: %lu deaths (%lu in a walk through work, %lu in one through opens, %lu at "

@@ -36,6 +36,7 @@
 #include "recording.h"
 #include "store_fixture.h"
 #include "sys.h"
+#include "work_dir.h"
 
 enum {
     RECORDS = 400,
@@ -414,7 +415,7 @@ static void run_workload(struct workload *w, unsigned long seed)
     recording_stop();
     pls_store_release(w->store);
     MUST(pls_dir_close(w->dir) == PLS_OK, "the close");
-    remove_tree(w->path);
+    work_dir_remove(w->path);
 }
 
 /* -- after a crash ----------------------------------------------------------------------------- */
@@ -600,7 +601,7 @@ static void run_crash(struct crash *crash, const char *path)
     }
     pls_store_release(crash->store);
     HOLDS(crash, pls_dir_close(crash->dir) == PLS_OK, "%s", "the close");
-    remove_tree(path);
+    work_dir_remove(path);
 }
 
 int main(void)
@@ -624,7 +625,7 @@ int main(void)
         }
     }
     recording_free();
-    remove_tree(base);
+    work_dir_remove(base);
     printf("--- report\n"
            "fault_power: %lu crash points, seed %lu: %lu reads right, %lu damaged, %lu of no "
            "record\n"

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "store.h"
+#include "work_dir.h"
 
 /* -- the directory ----------------------------------------------------------------------------- */
 
@@ -40,12 +40,7 @@ int fx_setup(void **state)
     if (fx == NULL) {
         return -1;
     }
-    const char *below = getenv("TMPDIR");
-    snprintf(fx->path, sizeof fx->path, "%s/payloadstore.XXXXXX", below != NULL ? below : "/tmp");
-    if (mkdtemp(fx->path) == NULL) {
-        free(fx);
-        return -1;
-    }
+    work_dir_create(fx->path);
     pthread_mutex_init(&fx->lock, NULL);
     fx->options = (struct pls_options){
         .segment_max_bytes = MIB, .io_threads = 2, .log = on_log, .log_arg = fx};
@@ -59,7 +54,7 @@ int fx_teardown(void **state)
     struct fixture *fx = *state;
     pls_store_release(fx->store);
     pls_dir_close(fx->dir);
-    remove_tree(fx->path);
+    work_dir_remove(fx->path);
     pthread_mutex_destroy(&fx->lock);
     free(fx);
     return 0;
@@ -101,22 +96,9 @@ void fx_crash(struct fixture *fx)
     snprintf(copy, sizeof copy, "%s.crash", fx->path);
     fx_copy(fx, copy);
     fx_close(fx);
-    remove_tree(fx->path);
+    work_dir_remove(fx->path);
     assert_int_equal(rename(copy, fx->path), 0);
     fx_open(fx);
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
-{
-    (void)st;
-    (void)kind;
-    (void)ftw;
-    return remove(path);
-}
-
-void remove_tree(const char *path)
-{
-    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 static void copy_file(const char *from, const char *to)

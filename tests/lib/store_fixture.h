@@ -120,6 +120,5 @@ void file_remove(const struct fixture *fx, const char *name);
 void file_cut(const struct fixture *fx, const char *name, uint64_t size);
 /* How many files of a directory have names that begin so. */
 size_t file_count(const struct fixture *fx, const char *directory, const char *prefix);
-void remove_tree(const char *path);
 
 #endif

@@ -7,7 +7,12 @@
 void work_dir_create(char path[PATH_MAX])
 {
     const char *below = getenv("TMPDIR");
-    snprintf(path, PATH_MAX, "%s/payloadstore.XXXXXX", below != NULL ? below : "/tmp");
+    work_dir_create_below(below != NULL ? below : "/tmp", path);
+}
+
+void work_dir_create_below(const char *below, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%s/payloadstore.XXXXXX", below);
     if (mkdtemp(path) == NULL) {
         perror(path);
         abort();

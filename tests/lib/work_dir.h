@@ -7,6 +7,8 @@
 
 /* Ends the process where it cannot be made. */
 void work_dir_create(char path[PATH_MAX]);
+/* The same, below another directory. */
+void work_dir_create_below(const char *below, char path[PATH_MAX]);
 /* With everything in it. */
 void work_dir_remove(const char *path);
 

@@ -8,7 +8,8 @@ set(store_tests_dir ${CMAKE_CURRENT_LIST_DIR})
 set(store_tests_work ${CMAKE_CURRENT_BINARY_DIR}/store_work)
 file(MAKE_DIRECTORY ${store_tests_work})
 
-add_library(store_fixture STATIC ${store_tests_dir}/../lib/store_fixture.c)
+add_library(store_fixture STATIC
+    ${store_tests_dir}/../lib/store_fixture.c ${store_tests_dir}/../lib/work_dir.c)
 target_include_directories(store_fixture
     PUBLIC ${store_tests_dir}/../lib
     PRIVATE ${store_tests_dir}/../../store/src)

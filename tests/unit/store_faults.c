@@ -15,6 +15,7 @@
 
 #include "store.h"
 #include "sys.h"
+#include "work_dir.h"
 
 /* -- the script -- */
 
@@ -172,7 +173,7 @@ static bool run_with_fault(const char *below, const struct pls_options *options,
     bool reached = plsi_sys_calls() >= n;
     plsi_sys_fail_at(0, 0);
     check_afterwards(path, options, when, &promised);
-    remove_tree(path);
+    work_dir_remove(path);
     return reached;
 }
 
