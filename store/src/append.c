@@ -58,11 +58,6 @@ static struct pls_ref *ref_of(struct pls_append *append, size_t i)
     return append->records != NULL ? &append->records[i].ref : &append->ref;
 }
 
-static uint64_t record_bytes(const struct pls_ref *ref)
-{
-    return PLSI_PREFIX + (uint64_t)ref->length;
-}
-
 /* Parts of a gathered write. */
 static size_t count_parts(const struct pls_append *append)
 {
@@ -115,7 +110,7 @@ static void add_to_batch(struct plsi_batch *batch, struct pls_append *append, ui
         struct pls_ref *ref = ref_of(append, i);
         ref->file_id = batch->segment->id;
         ref->offset = offset;
-        offset += record_bytes(ref);
+        offset += plsi_record_bytes(ref->length);
     }
     plsi_appends_push(&batch->appends, append);
 }
@@ -124,7 +119,7 @@ static void add_to_batch(struct plsi_batch *batch, struct pls_append *append, ui
  * segment. One that is larger than a segment has one to itself. */
 static bool fits(const pls_store *store, struct pls_append *append, uint64_t end)
 {
-    uint64_t last = record_bytes(ref_of(append, count_records(append) - 1));
+    uint64_t last = plsi_record_bytes(ref_of(append, count_records(append) - 1)->length);
     return end == 0 || end + append->bytes - last <= store->dir->options.segment_max_bytes;
 }
 
@@ -408,7 +403,7 @@ static enum pls_code measure(const pls_store *store, struct pls_append *append)
     append->ref.length = (uint32_t)length;
     append->ref.crc32c = plsi_crc32c_iov(append->payload, append->n_payload);
     set_prefix(&append->ref, append->prefix);
-    append->bytes = record_bytes(&append->ref);
+    append->bytes = plsi_record_bytes(append->ref.length);
     return PLS_OK;
 }
 
@@ -427,7 +422,7 @@ static enum pls_code measure_batch(const pls_store *store, struct pls_append *ap
         record->ref.length = (uint32_t)record->payload.iov_len;
         record->ref.crc32c = plsi_crc32c_iov(&record->payload, 1);
         set_prefix(&record->ref, record->prefix);
-        append->bytes += record_bytes(&record->ref);
+        append->bytes += plsi_record_bytes(record->ref.length);
     }
     return PLS_OK;
 }

@@ -78,7 +78,7 @@ static enum pls_code carry_records(struct plsi_victim *victim, struct plsi_curso
             plsi_bit_set(victim->carried, i);
             victim->carried_records++;
             victim->live_records++;
-            victim->live_bytes += PLSI_PREFIX + (uint64_t)entry.length;
+            victim->live_bytes += plsi_record_bytes(entry.length);
         }
     }
     return code;

@@ -53,11 +53,6 @@ struct pls_ref plsi_check_ref(const struct plsi_check *check, const struct plsi_
                             .crc32c = record->entry.crc32c};
 }
 
-uint64_t plsi_record_bytes(const struct plsi_record *record)
-{
-    return PLSI_PREFIX + (uint64_t)record->entry.length;
-}
-
 /* -- a span ------------------------------------------------------------------------------------ */
 
 void plsi_span_begin(struct plsi_check *check)
@@ -79,7 +74,7 @@ enum pls_code plsi_span_add(struct plsi_check *check, uint64_t i, bool *added)
     }
     uint64_t start = check->n > 0 ? check->records[0].entry.offset : record.entry.offset;
     uint64_t gap = record.entry.offset - (start + check->length);
-    uint64_t length = record.entry.offset + plsi_record_bytes(&record) - start;
+    uint64_t length = record.entry.offset + plsi_record_bytes(record.entry.length) - start;
     if (check->n > 0 && (gap > PLSI_SPAN_GAP || length > check->room)) {
         return PLS_OK;
     }
@@ -110,9 +105,10 @@ enum pls_code plsi_check_span(const struct plsi_check *check, plsi_damage_fn *da
         uint64_t offset = record->entry.offset;
         /* Where the span cannot be read as a whole, each record is tried by itself, to name the one
          * at fault. */
-        bool intact = *whole ? is_intact(check, record, offset - start)
-                             : read_bytes(check, offset, (size_t)plsi_record_bytes(record)) &&
-                                   is_intact(check, record, 0);
+        bool intact =
+            *whole ? is_intact(check, record, offset - start)
+                   : read_bytes(check, offset, (size_t)plsi_record_bytes(record->entry.length)) &&
+                         is_intact(check, record, 0);
         if (!intact) {
             code = damaged(arg, record);
         }
@@ -124,7 +120,7 @@ enum pls_code plsi_check_span(const struct plsi_check *check, plsi_damage_fn *da
 
 size_t plsi_check_piece(const struct plsi_check *check, struct plsi_pieces *pieces)
 {
-    uint64_t left = plsi_record_bytes(&pieces->record) - pieces->done;
+    uint64_t left = plsi_record_bytes(pieces->record.entry.length) - pieces->done;
     size_t part = left < check->room ? (size_t)left : check->room;
     size_t head = pieces->done == 0 ? PLSI_PREFIX : 0;
     if (part == 0 || pieces->unreadable) {

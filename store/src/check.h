@@ -71,9 +71,6 @@ struct plsi_pieces {
     bool unreadable;
 };
 
-/* Bytes of a record, its prefix included. */
-uint64_t plsi_record_bytes(const struct plsi_record *record);
-
 /* Reads the next piece to the buffer's beginning. Its length; 0 at the end of the record, and where
  * it cannot be read. */
 size_t plsi_check_piece(const struct plsi_check *check, struct plsi_pieces *pieces);

@@ -235,7 +235,7 @@ static enum pls_code mark(struct pls_compact *compact, struct plsi_victim *victi
     }
     if (plsi_bit_set(victim->live, found.i)) {
         victim->live_records++;
-        victim->live_bytes += PLSI_PREFIX + (uint64_t)ref->length;
+        victim->live_bytes += plsi_record_bytes(ref->length);
     }
     return PLS_OK;
 }

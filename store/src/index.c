@@ -54,7 +54,7 @@ static void encode_block(uint8_t *block, const struct plsi_entry *entries, uint6
 
 static uint64_t end_of(const struct plsi_entry *entry)
 {
-    return entry->offset + PLSI_PREFIX + entry->length;
+    return entry->offset + plsi_record_bytes(entry->length);
 }
 
 /* -- making and freeing ------------------------------------------------------------------------ */
@@ -97,22 +97,22 @@ void plsi_index_destroy(struct plsi_index *index)
 
 /* -- one writer -------------------------------------------------------------------------------- */
 
+/* Only the writer changes the tail and its room: it may look at them without the lock. */
 enum pls_code plsi_index_reserve(struct plsi_index *index, uint64_t n)
 {
-    enum pls_code code = PLS_OK;
+    uint64_t needed = index->n_tail + n;
+    if (needed <= index->room) {
+        return PLS_OK;
+    }
+    uint64_t room = index->room * 2 > needed ? index->room * 2 : needed;
     pthread_mutex_lock(&index->lock);
-    if (index->n_tail + n > index->room) {
-        uint64_t room = index->room * 2 > index->n_tail + n ? index->room * 2 : index->n_tail + n;
-        struct plsi_entry *tail = realloc(index->tail, room * sizeof *tail);
-        if (tail == NULL) {
-            code = PLS_NO_MEMORY;
-        } else {
-            index->tail = tail;
-            index->room = room;
-        }
+    struct plsi_entry *tail = realloc(index->tail, room * sizeof *tail);
+    if (tail != NULL) {
+        index->tail = tail;
+        index->room = room;
     }
     pthread_mutex_unlock(&index->lock);
-    return code;
+    return tail != NULL ? PLS_OK : PLS_NO_MEMORY;
 }
 
 void plsi_index_add(struct plsi_index *index, const struct plsi_entry *entry)
@@ -135,8 +135,7 @@ static void drop_from_tail(struct plsi_index *index, uint64_t n)
     pthread_mutex_unlock(&index->lock);
 }
 
-/* Writes the first n entries of the tail, a block's worth at most, behind the blocks there are.
- * Only the writer changes the tail: it may read it without the lock. */
+/* Writes the first n entries of the tail, a block's worth at most, behind the blocks there are. */
 static enum pls_code write_block(struct plsi_index *index, uint64_t n)
 {
     uint64_t number = index->filed / PLSI_INDEX_A_BLOCK;

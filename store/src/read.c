@@ -53,7 +53,7 @@ static bool locate(const struct plsi_segment *segment, const struct pls_ref *ref
         return false;
     }
     uint64_t bytes = atomic_load(&segment->bytes);
-    bool inside = ref->offset < bytes && bytes - ref->offset >= PLSI_PREFIX + (uint64_t)ref->length;
+    bool inside = ref->offset < bytes && bytes - ref->offset >= plsi_record_bytes(ref->length);
     bool look = inside && ref->crc32c != 0;
     if (*code == PLS_OK) {
         expected->indexed = true;
@@ -97,7 +97,7 @@ bool plsi_segment_read(struct plsi_segment *segment, const struct pls_ref *ref, 
     if (*code != PLS_OK) {
         return true;
     }
-    size_t length = PLSI_PREFIX + (size_t)ref->length;
+    size_t length = (size_t)plsi_record_bytes(ref->length);
     struct plsi_buffer *buffer = plsi_buffer_create(length);
     if (buffer == NULL) {
         *code = PLS_NO_MEMORY;

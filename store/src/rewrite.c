@@ -221,7 +221,7 @@ static void pack_span(const struct plsi_check *check)
     size_t packed = 0;
     for (size_t k = 0; k < check->n; k++) {
         size_t at = (size_t)(check->records[k].entry.offset - start);
-        size_t length = (size_t)plsi_record_bytes(&check->records[k]);
+        size_t length = (size_t)plsi_record_bytes(check->records[k].entry.length);
         if (at != packed) {
             memmove(check->buffer + packed, check->buffer + at, length);
         }
@@ -244,7 +244,7 @@ static enum pls_code write_span(struct plsi_rewrite *rw)
         while (code == PLS_OK && k < check->n && end + length <= limit) {
             const struct plsi_record *record = &check->records[k++];
             code = add_entry(rw, segment, end + length, &record->entry);
-            length += (size_t)plsi_record_bytes(record);
+            length += (size_t)plsi_record_bytes(record->entry.length);
         }
         if (code == PLS_OK) {
             code = write_bytes(rw, segment, check->buffer + written, length);
@@ -280,7 +280,7 @@ static enum pls_code rewrite_large(struct plsi_rewrite *rw)
     struct plsi_segment *segment = NULL;
     enum pls_code code = rw->check_only ? PLS_OK : output_for_record(rw, &segment);
     uint64_t new_offset = segment != NULL ? atomic_load(&segment->end) : 0;
-    uint64_t length = plsi_record_bytes(&pieces.record);
+    uint64_t length = plsi_record_bytes(pieces.record.entry.length);
     size_t part = 1;
     while (code == PLS_OK && part > 0 && pieces.done < length) {
         uint64_t left = length - pieces.done;
@@ -344,7 +344,7 @@ static uint64_t live_bytes_of(const struct plsi_check *check)
 {
     uint64_t bytes = 0;
     for (size_t k = 0; k < check->n; k++) {
-        bytes += plsi_record_bytes(&check->records[k]);
+        bytes += plsi_record_bytes(check->records[k].entry.length);
     }
     return bytes;
 }

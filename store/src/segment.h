@@ -28,6 +28,12 @@
 #define PLSI_SEGMENT_BYTES_LIMIT (1ull << 62) /* no offset comes near to wrapping */
 #define PLSI_FILE_NAME           32           /* room for a segment file's name */
 
+/* Bytes of a record with a payload of that length. */
+static inline uint64_t plsi_record_bytes(uint32_t length)
+{
+    return PLSI_PREFIX + (uint64_t)length;
+}
+
 struct plsi_segment {
     atomic_uint references;
     uint32_t id;

@@ -68,7 +68,7 @@ static enum pls_code take_part(struct part *part, struct plsi_segment *segment)
     plsi_cursor_init(&cursor, segment->index);
     enum pls_code code = plsi_cursor_get(&cursor, last.i, &last.entry);
     plsi_cursor_fini(&cursor);
-    part->bytes = code == PLS_OK ? last.entry.offset + plsi_record_bytes(&last) : end;
+    part->bytes = code == PLS_OK ? last.entry.offset + plsi_record_bytes(last.entry.length) : end;
     return code == PLS_NO_MEMORY ? code : PLS_OK;
 }
 
@@ -201,7 +201,7 @@ static void check_large(pls_verify *verify, struct found *found)
         *pieces = (struct plsi_pieces){.record = verify->check.records[0]};
         verify->in_pieces = true;
     }
-    uint64_t length = plsi_record_bytes(&pieces->record);
+    uint64_t length = plsi_record_bytes(pieces->record.entry.length);
     size_t part = plsi_check_piece(&verify->check, pieces);
     took(verify, part);
     checked(verify, 0, part);

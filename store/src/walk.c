@@ -37,7 +37,7 @@ static size_t window_at(struct plsi_walk *walk, uint64_t offset, size_t least)
 bool plsi_walk_fits(const struct plsi_walk *walk, uint32_t length)
 {
     return length <= PLS_PAYLOAD_LIMIT && walk->bytes >= walk->offset &&
-           walk->bytes - walk->offset >= PLSI_PREFIX + (uint64_t)length;
+           walk->bytes - walk->offset >= plsi_record_bytes(length);
 }
 
 bool plsi_walk_length(struct plsi_walk *walk, uint32_t *length)
@@ -69,5 +69,5 @@ bool plsi_walk_crc(struct plsi_walk *walk, uint32_t length, uint32_t *crc32c)
 
 void plsi_walk_skip(struct plsi_walk *walk, uint32_t length)
 {
-    walk->offset += PLSI_PREFIX + (uint64_t)length;
+    walk->offset += plsi_record_bytes(length);
 }
