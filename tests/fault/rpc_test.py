@@ -64,11 +64,12 @@ class RpcTest(ServerTest):
         return Broker(self.link, store, self.rng.random(), epoch)
 
     def files(self, store="queue"):
-        """What lies in a store's directory, by name, with sizes."""
+        """What lies in a store's directory, by name, with sizes; not those of indexes, which are
+        written behind."""
         found = {}
         for path in (self.server.data_dir / store).iterdir():
             try:
-                found[path.name] = path.stat().st_size
+                found[path.name] = None if path.suffix == ".idx" else path.stat().st_size
             except FileNotFoundError:
                 pass  # gone since
         return found
