@@ -313,7 +313,7 @@ void grpc_c_server_wait(grpc_c_server *server)
     pthread_mutex_unlock(&server->lock);
 }
 
-/* The order is the one that was found clean: core's server before its queues, see README. */
+/* The order is the one that was found clean: core's server before its queues, see MANUAL.md. */
 void grpc_c_server_destroy(grpc_c_server *server)
 {
     if (server == NULL) {

@@ -88,7 +88,7 @@ class ReadmeTest(ServerTest):
         self.assertEqual(sorted(shown), sorted(told))
 
     def test_the_pages_links_lead_somewhere(self):
-        for page in [ROOT / "README.md", *ROOT.glob("*/README.md")]:
+        for page in [ROOT / "README.md", *ROOT.glob("*/*.md")]:
             for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
                 with self.subTest(page=page.name, target=target):
                     self.assertTrue((page.parent / target).exists())

@@ -51,7 +51,7 @@ struct grpc_c_status {
     enum grpc_c_code code;
     const char *message;   /* UTF-8, for people; NULL: none */
     const void *details;   /* a serialised google.rpc.Status whose code equals `code`; NULL: none */
-    size_t details_length; /* bytes; message and details together stay under 4 KiB, see README */
+    size_t details_length; /* bytes; message and details together stay under 4 KiB, see MANUAL.md */
 };
 
 /* "NOT_FOUND" for 5; "UNKNOWN" for a number that is no gRPC status code. Never NULL. */
