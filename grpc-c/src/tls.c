@@ -15,7 +15,8 @@
 #include "core.h"
 #include "tls.h"
 
-#define FILE_MAX ((off_t)4 << 20) /* more than any bundle of authorities has */
+#define FILE_MAX   ((off_t)4 << 20) /* more than any bundle of authorities has */
+#define ERROR_SIZE 512
 
 /* -- files ------------------------------------------------------------------------------------ */
 
@@ -51,8 +52,10 @@ static char *read_file(const char *path, char *error, size_t size)
 
     if (fd < 0 || fstat(fd, &st) != 0) {
         (void)snprintf(error, size, "%s: %s", path, strerror(errno));
-    } else if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
-        (void)snprintf(error, size, "%s: not a file, or too large", path);
+    } else if (!S_ISREG(st.st_mode)) {
+        (void)snprintf(error, size, "%s: not a file", path);
+    } else if (st.st_size > FILE_MAX) {
+        (void)snprintf(error, size, "%s: larger than %d MiB", path, (int)(FILE_MAX >> 20));
     } else {
         text = read_all(fd, (size_t)st.st_size, path, error, size);
     }
@@ -78,8 +81,12 @@ struct gci_server_tls {
     struct gci_server_tls *next;
     char *paths[N_FILES]; /* NULL: none */
     bool client_optional;
-    struct stamp stamps[N_FILES]; /* core's lock: of what was handed over last */
-    bool known;                   /* core's lock */
+    void (*reloaded)(void *arg, const char *cause);
+    void *arg;
+    /* Under core's lock: */
+    struct stamp stamps[N_FILES]; /* of what was handed over last */
+    bool known;                   /* something was */
+    char cause[ERROR_SIZE];       /* why changed files are not in use, as reported last */
 };
 
 static void destroy_one(struct gci_server_tls *tls)
@@ -126,6 +133,17 @@ static bool take_stamps(const struct gci_server_tls *tls, struct stamp stamps[N_
     return true;
 }
 
+static bool check_texts(const struct gci_server_tls *tls, char *const texts[N_FILES], char *error,
+                        size_t size)
+{
+    const struct gci_tls_pair pair = {tls->paths[CERTIFICATE], texts[CERTIFICATE], tls->paths[KEY],
+                                      texts[KEY]};
+
+    return gci_tls_check_pair(&pair, error, size) &&
+           (texts[CLIENT_CA] == NULL ||
+            gci_tls_check_authorities(tls->paths[CLIENT_CA], texts[CLIENT_CA], error, size));
+}
+
 /*
  * Core asserts that there are authorities for clients also where clients are not asked for a
  * certificate: the server's own does for a placeholder, which is not looked at then.
@@ -143,7 +161,7 @@ static grpc_ssl_server_certificate_config *load(const struct gci_server_tls *tls
             complete = texts[i] != NULL;
         }
     }
-    if (complete) {
+    if (complete && check_texts(tls, texts, error, size)) {
         grpc_ssl_pem_key_cert_pair pair = {texts[KEY], texts[CERTIFICATE]};
         const char *roots = texts[CLIENT_CA] != NULL ? texts[CLIENT_CA] : texts[CERTIFICATE];
         config = grpc_ssl_server_certificate_config_create(roots, &pair, 1);
@@ -154,30 +172,56 @@ static grpc_ssl_server_certificate_config *load(const struct gci_server_tls *tls
     return config;
 }
 
-/*
- * The stamps are taken before the files are read: what changes in between is seen next time. Core
- * goes on with what it has where this fails, or where it finds that key and certificate do not fit.
+static void report(const struct gci_server_tls *tls, const char *cause)
+{
+    if (tls->reloaded != NULL) {
+        tls->reloaded(tls->arg, cause);
+    } else if (cause == NULL) {
+        gci_log(GRPC_C_LOG_INFO, "TLS: %s: read anew", tls->paths[CERTIFICATE]);
+    } else {
+        gci_log(GRPC_C_LOG_ERROR, "TLS: %s; the last good files stay in use", cause);
+    }
+}
+
+/* "Unchanged" has core go on with what it has, as "failed" has, and logs nothing at each handshake.
  */
+static grpc_ssl_certificate_config_reload_status keep(struct gci_server_tls *tls, const char *cause)
+{
+    if (!tls->known) {
+        gci_log(GRPC_C_LOG_ERROR, "TLS: %s", cause);
+        return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_FAIL;
+    }
+    if (strcmp(tls->cause, cause) != 0) {
+        (void)snprintf(tls->cause, sizeof(tls->cause), "%s", cause);
+        report(tls, cause);
+    }
+    return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
+}
+
+/* The stamps are taken before the files are read: what changes in between is seen next time. */
 static grpc_ssl_certificate_config_reload_status fetch(void *data,
                                                        grpc_ssl_server_certificate_config **config)
 {
     struct gci_server_tls *tls = data;
     struct stamp stamps[N_FILES];
-    char error[512];
+    char error[ERROR_SIZE];
 
     if (!take_stamps(tls, stamps, error, sizeof(error))) {
-        gci_log(GRPC_C_LOG_ERROR, "TLS: %s", error);
-        return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_FAIL;
+        return keep(tls, error);
     }
     if (tls->known && memcmp(tls->stamps, stamps, sizeof(stamps)) == 0) {
+        tls->cause[0] = '\0'; /* those in use are back */
         return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     }
     *config = load(tls, error, sizeof(error));
     if (*config == NULL) {
-        gci_log(GRPC_C_LOG_ERROR, "TLS: %s", error);
-        return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_FAIL;
+        return keep(tls, error);
     }
     memcpy(tls->stamps, stamps, sizeof(stamps));
+    tls->cause[0] = '\0';
+    if (tls->known) {
+        report(tls, NULL);
+    }
     tls->known = true;
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
@@ -207,6 +251,8 @@ struct gci_server_tls *gci_server_tls_create(const struct grpc_c_server_tls *tls
         return NULL;
     }
     files->client_optional = tls->client_optional;
+    files->reloaded = tls->reloaded;
+    files->arg = tls->arg;
     config = load(files, error, size); /* core's own words at a failure name no file */
     if (config == NULL) {
         destroy_one(files);
@@ -229,41 +275,69 @@ grpc_server_credentials *gci_server_tls_credentials(struct gci_server_tls *tls)
 
 /* -- the client's side ------------------------------------------------------------------------ */
 
-/* *text stays NULL where there is no path. */
-static bool read_given(const char *path, char **text)
-{
-    char error[512];
+/* The texts of a client's files; NULL where there is no path. */
+struct texts {
+    char *ca;
+    char *certificate;
+    char *key;
+};
 
-    if (path == NULL) {
-        return true;
+static void free_texts(struct texts *texts)
+{
+    free(texts->ca);
+    free(texts->certificate);
+    free(texts->key);
+}
+
+static bool read_given(const char *path, char **text, char *error, size_t size)
+{
+    *text = path == NULL ? NULL : read_file(path, error, size);
+    return path == NULL || *text != NULL;
+}
+
+/* To be freed also where it returns false. */
+static bool read_texts(const struct grpc_c_channel_tls *tls, struct texts *texts, char *error,
+                       size_t size)
+{
+    *texts = (struct texts){NULL};
+    if ((tls->certificate_file == NULL) != (tls->key_file == NULL)) {
+        (void)snprintf(error, size, "a certificate and its key come together");
+        return false;
     }
-    *text = read_file(path, error, sizeof(error));
-    if (*text == NULL) {
-        gci_log(GRPC_C_LOG_ERROR, "TLS: %s", error);
+    if (!read_given(tls->ca_file, &texts->ca, error, size) ||
+        !read_given(tls->certificate_file, &texts->certificate, error, size) ||
+        !read_given(tls->key_file, &texts->key, error, size)) {
+        return false;
     }
-    return *text != NULL;
+    const struct gci_tls_pair pair = {tls->certificate_file, texts->certificate, tls->key_file,
+                                      texts->key};
+    return (texts->ca == NULL || gci_tls_check_authorities(tls->ca_file, texts->ca, error, size)) &&
+           (texts->key == NULL || gci_tls_check_pair(&pair, error, size));
+}
+
+int grpc_c_channel_tls_check(const struct grpc_c_channel_tls *tls, char *error, size_t size)
+{
+    struct texts texts;
+    bool good = read_texts(tls, &texts, error, size);
+
+    free_texts(&texts);
+    return good ? 0 : -1;
 }
 
 grpc_channel_credentials *gci_channel_tls_credentials(const struct grpc_c_channel_tls *tls)
 {
     grpc_channel_credentials *credentials = NULL;
-    char *ca = NULL;
-    char *certificate = NULL;
-    char *key = NULL;
+    char error[ERROR_SIZE];
+    struct texts texts;
 
-    if ((tls->certificate_file == NULL) != (tls->key_file == NULL)) {
-        gci_log(GRPC_C_LOG_ERROR, "TLS: a certificate and its key come together");
-        return NULL;
+    if (read_texts(tls, &texts, error, sizeof(error))) {
+        grpc_ssl_pem_key_cert_pair pair = {texts.key, texts.certificate};
+        credentials = grpc_ssl_credentials_create_ex(
+            texts.ca, texts.certificate == NULL ? NULL : &pair, NULL, NULL);
+    } else {
+        gci_log(GRPC_C_LOG_ERROR, "TLS: %s", error);
     }
-    if (read_given(tls->ca_file, &ca) && read_given(tls->certificate_file, &certificate) &&
-        read_given(tls->key_file, &key)) {
-        grpc_ssl_pem_key_cert_pair pair = {key, certificate};
-        credentials =
-            grpc_ssl_credentials_create_ex(ca, certificate == NULL ? NULL : &pair, NULL, NULL);
-    }
-    free(ca);
-    free(certificate);
-    free(key);
+    free_texts(&texts);
     return credentials;
 }
 

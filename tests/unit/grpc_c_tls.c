@@ -1,5 +1,6 @@
 /* TLS: who is believed, what is read anew, and what a handler learns of its caller. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -233,12 +234,42 @@ static void replace(const char *from, const char *to)
     assert_int_equal(rename(in_work("new"), in_work(to)), 0);
 }
 
+/* What became of changed files, a word or a file's name each. */
+struct reports {
+    pthread_mutex_t lock;
+    char text[500];
+};
+
+static void keep_report(void *arg, const char *cause)
+{
+    struct reports *reports = arg;
+    const char *name = cause == NULL ? "anew" : strrchr(cause, '/') + 1;
+    size_t length;
+
+    pthread_mutex_lock(&reports->lock);
+    length = strlen(reports->text);
+    (void)snprintf(reports->text + length, sizeof(reports->text) - length, "%s;", name);
+    pthread_mutex_unlock(&reports->lock);
+}
+
+/* And forgets it. */
+static void expect_reports(struct reports *reports, const char *text)
+{
+    pthread_mutex_lock(&reports->lock);
+    assert_string_equal(reports->text, text);
+    reports->text[0] = '\0';
+    pthread_mutex_unlock(&reports->lock);
+}
+
 static void changed_files_are_read_anew(void **state)
 {
     struct grpc_c_channel_tls before = client_tls("ca.pem", CERTIFIED);
     struct grpc_c_channel_tls after = client_tls("ca.pem", RENEWED);
+    struct reports reports = {.lock = PTHREAD_MUTEX_INITIALIZER};
     struct grpc_c_server_tls tls = {.certificate_file = in_work("live.pem"),
-                                    .key_file = in_work("live.key")};
+                                    .key_file = in_work("live.key"),
+                                    .reloaded = keep_report,
+                                    .arg = &reports};
     grpc_c_channel *standing;
     struct fixture fixture;
 
@@ -249,19 +280,26 @@ static void changed_files_are_read_anew(void **state)
     standing = connect_with(&fixture, &before);
     expect_who(standing, "nobody");
     is_refused(&fixture, &after);
+    expect_reports(&reports, "");
 
     replace("renewed.pem", "live.pem"); /* does not fit the key: the old ones stay */
     is_taken(&fixture, &before, "nobody");
+    is_taken(&fixture, &before, "nobody");
+    expect_reports(&reports, "live.pem;"); /* once */
     replace("renewed.key", "live.key");
     is_taken(&fixture, &after, "nobody");
+    expect_reports(&reports, "anew;");
     is_refused(&fixture, &before);
     expect_who(standing, "nobody");
 
     assert_int_equal(unlink(in_work("live.key")), 0); /* gone: the last ones stay */
     is_taken(&fixture, &after, "nobody");
+    is_taken(&fixture, &after, "nobody");
+    expect_reports(&reports, "live.key: No such file or directory;");
     replace("server.key", "live.key");
     replace("server.pem", "live.pem");
     is_taken(&fixture, &before, "nobody");
+    expect_reports(&reports, "anew;");
     expect_who(standing, "nobody");
     grpc_c_channel_destroy(standing);
     fixture_stop(&fixture);
@@ -308,20 +346,26 @@ static void a_server_says_what_is_wrong_with_its_files(void **state)
     struct grpc_c_server_tls no_ca = server_tls();
     struct grpc_c_server_tls no_key = server_tls();
     struct grpc_c_server_tls no_certificate = server_tls();
+    struct grpc_c_server_tls ca_of_nobody = server_tls();
+    struct grpc_c_server_tls locked = server_tls();
 
     (void)state;
     missing.key_file = in_work("missing.key");
     cannot_listen(missing, "missing.key: No such file or directory");
     mismatch.key_file = in_work("client.key");
-    cannot_listen(mismatch, "client.key: not a certificate and its key");
+    cannot_listen(mismatch, "client.key: not the key to the certificate in ");
     directory.certificate_file = work;
-    cannot_listen(directory, "not a file");
+    cannot_listen(directory, ": not a file");
     no_ca.client_ca_file = in_work("missing-ca.pem");
     cannot_listen(no_ca, "missing-ca.pem: No such file or directory");
     no_key.key_file = NULL;
     cannot_listen(no_key, "takes a certificate and its key");
     no_certificate.certificate_file = in_work("make-certificates.log");
-    cannot_listen(no_certificate, "make-certificates.log, ");
+    cannot_listen(no_certificate, "make-certificates.log: holds no certificate");
+    ca_of_nobody.client_ca_file = in_work("client.key");
+    cannot_listen(ca_of_nobody, "client.key: holds no certificate");
+    locked.key_file = in_work("locked.key");
+    cannot_listen(locked, "locked.key: holds no private key, or one with a passphrase");
 }
 
 static char logged[1000];
@@ -338,6 +382,9 @@ static void a_channel_says_what_is_wrong_with_its_files(void **state)
     struct grpc_c_channel_tls missing = client_tls("missing-ca.pem", NULL);
     struct grpc_c_channel_tls no_key = client_tls("ca.pem", NULL);
     struct grpc_c_channel_tls no_ca = client_tls("client.key", NULL);
+    struct grpc_c_channel_tls mismatch = client_named("client.pem", "stranger.key");
+    struct grpc_c_channel_tls right = client_named("client.pem", "client.key");
+    char error[512];
     struct fixture fixture = {.port = 1};
 
     (void)state;
@@ -347,7 +394,13 @@ static void a_channel_says_what_is_wrong_with_its_files(void **state)
     no_key.certificate_file = in_work("client.pem");
     assert_null(connect_with(&fixture, &no_key));
     assert_non_null(strstr(logged, "a certificate and its key come together"));
-    is_refused(&fixture, &no_ca);
+    assert_null(connect_with(&fixture, &no_ca));
+    assert_non_null(strstr(logged, "client.key: holds no certificate"));
+    assert_null(connect_with(&fixture, &mismatch));
+    assert_non_null(strstr(logged, "stranger.key: not the key to the certificate in "));
+    assert_int_equal(grpc_c_channel_tls_check(&mismatch, error, sizeof(error)), -1);
+    assert_string_equal(error, logged + strlen("TLS: "));
+    assert_int_equal(grpc_c_channel_tls_check(&right, error, sizeof(error)), 0);
     grpc_c_set_logger(NULL);
 }
 

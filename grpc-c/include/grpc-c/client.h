@@ -59,8 +59,8 @@ GRPC_C_API void grpc_c_result_fini(struct grpc_c_result *result);
 
 /*
  * A channel to `target` ("127.0.0.1:50051", "unix:path", "dns:///host:port"). Connects at the first
- * call. Returns NULL where memory has run out, or a file of TLS cannot be read, which is logged;
- * with one that is not what it should be, calls end with UNAVAILABLE. `options` may be NULL.
+ * call. Returns NULL where memory has run out, or grpc_c_channel_tls_check fails, which is logged.
+ * `options` may be NULL.
  */
 GRPC_C_API grpc_c_channel *grpc_c_channel_create(const char *target,
                                                  const struct grpc_c_channel_options *options);

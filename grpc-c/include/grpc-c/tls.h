@@ -9,6 +9,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "grpc-c/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /*
  * A server's side. The files are looked at again at each new connection, and read anew where one
  * was changed: replace them, by renaming, and no restart is needed. Connections that stand go on
@@ -20,6 +26,13 @@ struct grpc_c_server_tls {
     const char *key_file;         /* the private key to it */
     const char *client_ca_file;   /* whose clients are taken: mutual TLS; NULL: clients need none */
     bool client_optional;         /* with client_ca_file: clients without a certificate, too */
+    /*
+     * NULL, or told of what became of changed files: `cause` is NULL where they are in use now,
+     * else says which is not what it should be, once for each cause. On a polling thread, within a
+     * handshake: must not block, nor call the server. Where it is NULL this is logged.
+     */
+    void (*reloaded)(void *arg, const char *cause);
+    void *arg; /* of `reloaded`; until grpc_c_server_destroy */
 };
 
 /* A client's side. Read once, when the channel is made. */
@@ -30,6 +43,14 @@ struct grpc_c_channel_tls {
     const char *server_name; /* the certificate is for this name; NULL: for the target's host */
 };
 
+/*
+ * Whether a channel can be made with those files: that they can be read, hold certificates and a
+ * key without a passphrase, which fit together. Returns 0, or -1 with the file and the cause in
+ * `error` (bytes `size`, always terminated).
+ */
+GRPC_C_API int grpc_c_channel_tls_check(const struct grpc_c_channel_tls *tls, char *error,
+                                        size_t size);
+
 /* Whom a client's certificate names, after it was checked against client_ca_file. */
 struct grpc_c_identity {
     const char *subject;     /* "CN=broker-1,O=tests" */
@@ -37,5 +58,9 @@ struct grpc_c_identity {
     const char **names;      /* subject alternative names: DNS, URI, e-mail, IP, as text */
     size_t n_names;
 };
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
