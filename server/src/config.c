@@ -28,7 +28,7 @@ struct setting {
     const char *variable;
     const char *fallback_variable; /* read where `variable` is unset; NULL: none */
     const char *argument;          /* what --help calls the value */
-    const char *value;             /* the default */
+    const char *value;             /* the default; NULL: none */
     const char *help;
     const char *expected; /* ends the message about a bad value: "expected ..." */
     enum outcome (*set)(struct psd_config *config, const char *value);
@@ -130,14 +130,34 @@ static enum outcome set_listen_list(struct psd_config *config, const char *value
     }
 }
 
-static enum outcome set_data_dir(struct psd_config *config, const char *value)
+static enum outcome set_path(char **path, const char *value)
 {
     if (*value == '\0') {
         return REFUSED;
     }
-    free(config->data_dir);
-    config->data_dir = strdup(value);
-    return config->data_dir != NULL ? TAKEN : OUT_OF_MEMORY;
+    free(*path);
+    *path = strdup(value);
+    return *path != NULL ? TAKEN : OUT_OF_MEMORY;
+}
+
+static enum outcome set_tls_cert(struct psd_config *config, const char *value)
+{
+    return set_path(&config->tls_cert, value);
+}
+
+static enum outcome set_tls_key(struct psd_config *config, const char *value)
+{
+    return set_path(&config->tls_key, value);
+}
+
+static enum outcome set_tls_client_ca(struct psd_config *config, const char *value)
+{
+    return set_path(&config->tls_client_ca, value);
+}
+
+static enum outcome set_data_dir(struct psd_config *config, const char *value)
+{
+    return set_path(&config->data_dir, value);
 }
 
 static enum outcome set_segment_max(struct psd_config *config, const char *value)
@@ -250,6 +270,32 @@ static const struct setting settings[] = {
         .expected = "host:port with a port from 0 to 65535 and IPv6 in [brackets], or unix:path",
         .set = set_listen,
         .set_variable = set_listen_list,
+    },
+    {
+        .flag = "tls-cert",
+        .variable = "PAYLOADSTORE_TLS_CERT",
+        .argument = "FILE",
+        .help = "Serve TLS on every host:port, with the certificate in FILE (PEM; those between it "
+                "and its authority's follow it); unix: stays plaintext. Read anew where changed.",
+        .expected = "the path of a file",
+        .set = set_tls_cert,
+    },
+    {
+        .flag = "tls-key",
+        .variable = "PAYLOADSTORE_TLS_KEY",
+        .argument = "FILE",
+        .help = "The private key to --tls-cert (PEM, without a passphrase).",
+        .expected = "the path of a file",
+        .set = set_tls_key,
+    },
+    {
+        .flag = "tls-client-ca",
+        .variable = "PAYLOADSTORE_TLS_CLIENT_CA",
+        .argument = "FILE",
+        .help = "With --tls-cert: take only clients with a certificate that an authority in FILE "
+                "(PEM) has signed.",
+        .expected = "the path of a file",
+        .set = set_tls_client_ca,
     },
     {
         .flag = "data-dir",
@@ -414,11 +460,27 @@ static void apply_variable(struct argp_state *state, const struct setting *setti
         value = variable(name);
     }
     if (value == NULL) {
-        apply(state, setting->flag, setting, setting->set(config, setting->value), setting->value);
+        if (setting->value != NULL) {
+            apply(state, setting->flag, setting, setting->set(config, setting->value),
+                  setting->value);
+        }
     } else if (setting->set_variable != NULL) {
         apply(state, name, setting, setting->set_variable(config, value), value);
     } else {
         apply(state, name, setting, setting->set(config, value), value);
+    }
+}
+
+/* What is set, by whichever way, and says nothing without something that is not. */
+static void check_tls(struct argp_state *state, const struct psd_config *config)
+{
+    if ((config->tls_cert == NULL) != (config->tls_key == NULL)) {
+        argp_error(state, "--tls-cert and --tls-key come together: --tls-%s is not set",
+                   config->tls_cert == NULL ? "cert" : "key");
+    }
+    if (config->tls_client_ca != NULL && config->tls_cert == NULL) {
+        argp_error(state, "--tls-client-ca asks clients for certificates, which takes TLS: "
+                          "--tls-cert and --tls-key are not set");
     }
 }
 
@@ -441,6 +503,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
                 apply_variable(state, &settings[i]);
             }
         }
+        check_tls(state, ((struct parse *)state->input)->config);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -458,7 +521,8 @@ static char *complete_help(int key, const char *text, void *input)
         return (char *)text;
     }
     setting = &settings[key - FIRST_OPTION_KEY];
-    if (asprintf(&complete, "%s\n[%s] default: %s", text, setting->variable, setting->value) < 0) {
+    if (asprintf(&complete, "%s\n[%s] default: %s", text, setting->variable,
+                 setting->value != NULL ? setting->value : "none") < 0) {
         return (char *)text;
     }
     return complete;
@@ -496,6 +560,9 @@ void psd_config_fini(struct psd_config *config)
         free(config->listen[i]);
     }
     free(config->listen);
+    free(config->tls_cert);
+    free(config->tls_key);
+    free(config->tls_client_ca);
     free(config->data_dir);
     *config = (struct psd_config){0};
 }

@@ -17,6 +17,9 @@
 struct psd_config {
     char **listen; /* "host:port" or "unix:path", at least one, in the order given */
     size_t n_listen;
+    char *tls_cert;      /* of the host:port listeners; NULL: they are plaintext */
+    char *tls_key;       /* NULL where tls_cert is */
+    char *tls_client_ca; /* whose clients are taken; NULL: all */
     char *data_dir;
     uint64_t segment_max_bytes;
     uint32_t payload_max_bytes;
@@ -34,8 +37,9 @@ extern const char psd_version[];
 
 /*
  * Fills `config` from the command line and the environment. Does not return from --help and
- * --version, which print to standard output and exit with 0, nor from a bad value or an unknown
- * argument, which gets a line on standard error and exits with 2. Not thread-safe.
+ * --version, which print to standard output and exit with 0, nor from a bad value, an unknown
+ * argument or one of TLS's without the others it takes, which get a line on standard error and exit
+ * with 2. Files are not looked at. Not thread-safe.
  */
 void psd_config_parse(struct psd_config *config, int argc, char **argv);
 

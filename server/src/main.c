@@ -161,32 +161,69 @@ static bool register_services(grpc_c_server *server, struct psd_service *service
     return true;
 }
 
+static bool is_unix(const char *address)
+{
+    return strncmp(address, "unix:", 5) == 0;
+}
+
 /* Logs the address with the port that it has got. */
-static void log_listening(const char *address, int port)
+static void log_listening(const char *address, int port, const char *security)
 {
     char text[512];
 
-    if (strncmp(address, "unix:", 5) == 0) {
+    if (is_unix(address)) {
         snprintf(text, sizeof text, "%s", address);
     } else {
         snprintf(text, sizeof text, "%.*s:%d", (int)(strrchr(address, ':') - address), address,
                  port);
     }
-    psd_log(PSD_LOG_INFO, "listening", PSD_TEXT("address", text));
+    psd_log(PSD_LOG_INFO, "listening", PSD_TEXT("address", text), PSD_TEXT("security", security));
+}
+
+/* `arg` is the listener's address, as it was given. */
+static void log_reloaded(void *arg, const char *cause)
+{
+    psd_log(cause == NULL ? PSD_LOG_INFO : PSD_LOG_WARNING, "certificates",
+            PSD_TEXT("address", arg), PSD_TEXT("in_use", cause == NULL ? "new" : "old"),
+            PSD_TEXT("cause", cause));
+}
+
+/* A socket file's permissions say who may connect to it; a port is everybody's. */
+static bool listen_on(grpc_c_server *server, const struct psd_config *config, char *address)
+{
+    const struct grpc_c_server_tls tls = {
+        .certificate_file = config->tls_cert,
+        .key_file = config->tls_key,
+        .client_ca_file = config->tls_client_ca,
+        .reloaded = log_reloaded,
+        .arg = address,
+    };
+    const char *security = "plaintext";
+    char cause[512] = "";
+    int port = 0;
+    int rc;
+
+    if (config->tls_cert == NULL || is_unix(address)) {
+        rc = grpc_c_server_listen(server, address, &port, cause, sizeof cause);
+    } else {
+        security = config->tls_client_ca == NULL ? "tls" : "mutual-tls";
+        rc = grpc_c_server_listen_tls(server, address, &tls, &port, cause, sizeof cause);
+    }
+    if (rc != 0) {
+        psd_log(PSD_LOG_ERROR, "failed", PSD_TEXT("what", "listening"),
+                PSD_TEXT("address", address), PSD_TEXT("cause", cause));
+        return false;
+    }
+    log_listening(address, port, security);
+    return true;
 }
 
 static bool listen_all(grpc_c_server *server, const struct psd_config *config)
 {
     for (size_t i = 0; i < config->n_listen; i++) {
-        char cause[512] = "";
-        int port = 0;
-
-        if (grpc_c_server_listen(server, config->listen[i], &port, cause, sizeof cause) != 0) {
-            psd_log(PSD_LOG_ERROR, "failed", PSD_TEXT("what", "listening"),
-                    PSD_TEXT("address", config->listen[i]), PSD_TEXT("cause", cause));
+        if (!listen_on(server, config, config->listen[i])) {
             return false;
         }
-        log_listening(config->listen[i], port);
     }
     return true;
 }

@@ -20,6 +20,7 @@ payloadstore_python_test(grpcurl grpcurl_test.py LABELS integration tools TIMEOU
 payloadstore_python_test(carry carry_test.py LABELS integration tools TIMEOUT 600)
 payloadstore_python_test(stream stream_test.py LABELS integration tools TIMEOUT 600)
 payloadstore_python_test(lifecycle lifecycle_test.py LABELS integration tools TIMEOUT 600)
+payloadstore_python_test(tls tls_test.py LABELS integration tools TIMEOUT 600)
 
 # What ghz measures under a sanitizer, or beside other tests, says nothing.
 payloadstore_python_test(ghz ghz_test.py LABELS tools TIMEOUT 300 PROPERTIES RUN_SERIAL TRUE)

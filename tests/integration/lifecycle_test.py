@@ -30,6 +30,9 @@ from payloadstored import (  # noqa: E402
 
 FLAGS = [
     "listen",
+    "tls-cert",
+    "tls-key",
+    "tls-client-ca",
     "data-dir",
     "segment-max-mb",
     "max-payload-mb",
@@ -117,6 +120,7 @@ class LifecycleTest(ServerTest):
             ("log-level", ["loud", "", "0"]),
             ("log-format", ["xml", "", "JSON,"]),
             ("data-dir", [""]),
+            ("tls-cert", [""]),
         ]:
             for value in values:
                 with self.subTest(flag=flag, value=value):

@@ -15,7 +15,16 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from payloadstored import ROOT, SOON, ServerTest, clean_environment, server_binary, tool  # noqa: E402
+from payloadstored import (  # noqa: E402
+    ROOT,
+    SOON,
+    ServerTest,
+    clean_environment,
+    credentials,
+    make_certificates,
+    server_binary,
+    tool,
+)
 
 ADDRESS = "127.0.0.1:50051"
 
@@ -53,16 +62,25 @@ class ReadmeTest(ServerTest):
         page = (ROOT / "README.md").read_text()
         commands = sessions(page)
         typed = " ".join(command for command, _ in commands)
-        for word in ("list", "Append", "Read", "Seal", "CompactSealed", "Stat", "ghz"):
+        for word in ("list", "Append", "Read", "Seal", "CompactSealed", "Stat", "ghz", "-cacert"):
             self.assertIn(word, typed)
 
         # The default address may be taken on this machine.
         server = self.serve()
+        where = make_certificates(self.work / "certificates")
+        mutual = self.serve(
+            f"--tls-cert={where}/server.pem",
+            f"--tls-key={where}/server.key",
+            f"--tls-client-ca={where}/ca.pem",
+            data_dir=self.work / "mutual",
+            secure=credentials(where, certificate="client"),
+        )
         environment = clean_environment()
         environment["PATH"] = os.path.dirname(tool("grpcurl")) + ":" + environment["PATH"]
         for command, expected in commands:
+            address = mutual.address if "-cacert" in command else server.address
             done = subprocess.run(
-                ["bash", "-c", command.replace(ADDRESS, server.address)],
+                ["bash", "-c", command.replace(ADDRESS, address)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -89,7 +107,7 @@ class ReadmeTest(ServerTest):
 
     def test_the_pages_links_lead_somewhere(self):
         for page in [ROOT / "README.md", *ROOT.glob("*/*.md")]:
-            for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", page.read_text()):
                 with self.subTest(page=page.name, target=target):
                     self.assertTrue((page.parent / target).exists())
 

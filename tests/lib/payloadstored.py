@@ -80,6 +80,24 @@ def poll(what, condition, seconds=SOON):
         time.sleep(0.01)  # between two looks, so as not to take the processor from the server
 
 
+def make_certificates(where):
+    """What lib/make-certificates makes, in a new directory."""
+    subprocess.run([ROOT / "tests/lib/make-certificates", where], check=True)
+    return pathlib.Path(where)
+
+
+def credentials(where, ca="ca", certificate=None):
+    """A client's, by the names of certificates in that directory."""
+    def read(name):
+        return (where / name).read_bytes()
+
+    if certificate is None:
+        return grpc.ssl_channel_credentials(read(f"{ca}.pem"))
+    return grpc.ssl_channel_credentials(
+        read(f"{ca}.pem"), read(f"{certificate}.key"), read(f"{certificate}.pem")
+    )
+
+
 @functools.lru_cache(maxsize=None)
 def stubs():
     """The modules that protoc generates from the project's .proto: messages, and calls."""
@@ -122,10 +140,14 @@ def error_info(error):
 class Server:
     """One payloadstored process, on a port that it chooses.
 
-    `listen` names the addresses; each gets a flag. Everything it prints is kept.
+    `listen` names the addresses; each gets a flag. With `secure`, a client's credentials, channels
+    to ports are made with TLS. Everything it prints is kept.
     """
 
-    def __init__(self, data_dir, *flags, listen=("127.0.0.1:0",), environment=None, cwd=None):
+    def __init__(
+        self, data_dir, *flags, listen=("127.0.0.1:0",), secure=None, environment=None, cwd=None
+    ):
+        self._secure = secure
         self.data_dir = pathlib.Path(data_dir)
         self._listen = listen
         self._command = [server_binary(), "--log-format", "json"]
@@ -178,7 +200,7 @@ class Server:
         return int(self.address.rsplit(":", 1)[1])
 
     def wait_until_serving(self):
-        with grpc.insecure_channel(self.address, options=_OPTIONS) as channel:
+        with self._connect(self.address, _OPTIONS, self._secure) as channel:
             check = channel.unary_unary(
                 "/grpc.health.v1.Health/Check",
                 request_serializer=bytes,
@@ -190,13 +212,21 @@ class Server:
                 lambda: check(b"", timeout=SOON, wait_for_ready=True) == b"\x08\x01",
             )
 
-    def channel(self, address=None, options=()):
-        channel = grpc.insecure_channel(address or self.address, options=[*_OPTIONS, *options])
+    @staticmethod
+    def _connect(address, options, secure):
+        if secure is None or address.startswith("unix:"):
+            return grpc.insecure_channel(address, options=options)
+        return grpc.secure_channel(address, secure, options=options)
+
+    def channel(self, address=None, options=(), secure=None):
+        channel = self._connect(
+            address or self.address, [*_OPTIONS, *options], secure or self._secure
+        )
         self._channels.append(channel)
         return channel
 
-    def stub(self, address=None):
-        return stubs()[1].PayloadStoreStub(self.channel(address))
+    def stub(self, address=None, **more):
+        return stubs()[1].PayloadStoreStub(self.channel(address, **more))
 
     def log(self):
         # Not through the file's own position, which the server shares.

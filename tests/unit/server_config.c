@@ -29,6 +29,8 @@ static const char *const variables[] = {
     "PAYLOADSTORE_DRAIN_SECONDS",  "PAYLOADSTORE_LOG_LEVEL",
     "PAYLOADSTORE_LOG_FORMAT",     "QRUSTY_SEGMENT_MAX_MB",
     "PAYLOADSTORE_RESERVE_MB",     "PAYLOADSTORE_COMPACTION_MAX_MB_PER_SECOND",
+    "PAYLOADSTORE_TLS_CERT",       "PAYLOADSTORE_TLS_KEY",
+    "PAYLOADSTORE_TLS_CLIENT_CA",
 };
 
 #define N_VARIABLES (sizeof variables / sizeof variables[0])
@@ -128,6 +130,9 @@ static void defaults_are_the_documented_ones(void **state)
     parse(&config, ARGUMENTS());
     assert_int_equal(config.n_listen, 1);
     assert_string_equal(config.listen[0], "127.0.0.1:50051");
+    assert_null(config.tls_cert);
+    assert_null(config.tls_key);
+    assert_null(config.tls_client_ca);
     assert_string_equal(config.data_dir, "./payloads");
     assert_int_equal(config.segment_max_bytes, 256 << 20);
     assert_int_equal(config.payload_max_bytes, 64 << 20);
@@ -149,7 +154,11 @@ static void flags_set_everything(void **state)
     parse(&config, ARGUMENTS("--data-dir=/srv/p", "--segment-max-mb", "1048576",
                              "--max-payload-mb=2047", "--durability=buffered", "--threads=64",
                              "--reserve-mb=1048576", "--compaction-max-mb-per-second=1048576",
-                             "--drain-seconds=0", "--log-level=debug", "--log-format=json"));
+                             "--drain-seconds=0", "--log-level=debug", "--log-format=json",
+                             "--tls-cert=c.pem", "--tls-key=k.pem", "--tls-client-ca=a.pem"));
+    assert_string_equal(config.tls_cert, "c.pem");
+    assert_string_equal(config.tls_key, "k.pem");
+    assert_string_equal(config.tls_client_ca, "a.pem");
     assert_string_equal(config.data_dir, "/srv/p");
     assert_int_equal(config.segment_max_bytes, 1ull << 40);
     assert_int_equal(config.payload_max_bytes, 2047u << 20);
@@ -207,7 +216,12 @@ static void variables_set_what_flags_leave_open(void **state)
     setenv("PAYLOADSTORE_DRAIN_SECONDS", "4", 1);
     setenv("PAYLOADSTORE_LOG_LEVEL", "error", 1);
     setenv("PAYLOADSTORE_LOG_FORMAT", "json", 1);
-    parse(&config, ARGUMENTS("--threads=5"));
+    setenv("PAYLOADSTORE_TLS_CERT", "c.pem", 1);
+    setenv("PAYLOADSTORE_TLS_CLIENT_CA", "a.pem", 1);
+    parse(&config, ARGUMENTS("--threads=5", "--tls-key=k.pem"));
+    assert_string_equal(config.tls_cert, "c.pem");
+    assert_string_equal(config.tls_key, "k.pem");
+    assert_string_equal(config.tls_client_ca, "a.pem");
     assert_int_equal(config.n_listen, 2);
     assert_string_equal(config.listen[0], "0.0.0.0:1");
     assert_string_equal(config.listen[1], "unix:p.sock");
@@ -337,9 +351,20 @@ static void one_bad_address_of_a_list_is_refused(void **state)
                    "host:port");
 }
 
+static void tls_is_refused_by_halves(void **state)
+{
+    (void)state;
+    assert_refused(ARGUMENTS("--tls-cert=c.pem"), "--tls-key is not set", "", "come together");
+    assert_refused(ARGUMENTS("--tls-key=k.pem"), "--tls-cert is not set", "", "come together");
+    assert_refused(ARGUMENTS("--tls-client-ca=a.pem"), "--tls-client-ca", "", "are not set");
+    setenv("PAYLOADSTORE_TLS_KEY", "k.pem", 1);
+    assert_refused(ARGUMENTS(), "--tls-cert is not set", "", "come together");
+}
+
 static void an_empty_flag_is_refused(void **state)
 {
     (void)state;
+    assert_refused(ARGUMENTS("--tls-cert="), "--tls-cert", "\"\"", "path");
     assert_refused(ARGUMENTS("--data-dir="), "--data-dir", "\"\"", "path");
     assert_refused(ARGUMENTS("--threads="), "--threads", "\"\"", "1 to 64");
     assert_refused(ARGUMENTS("--listen="), "--listen", "\"\"", "host:port");
@@ -384,7 +409,8 @@ static void help_names_every_flag_its_variable_and_its_default(void **state)
         "default: 256",     "default: synced", "default: 2",
         "default: 10",      "default: text",   "default: info",
         "--reserve-mb",     "default: auto",   "--compaction-max-mb-per-second",
-        "default: 0"};
+        "default: 0",       "--tls-cert",      "--tls-key",
+        "--tls-client-ca",  "default: none"};
     struct ending ending;
 
     (void)state;
@@ -425,6 +451,7 @@ int main(void)
         TEST(the_original_brokers_segment_variable_counts_where_ours_is_unset),
         TEST(bad_values_are_refused_by_name),
         TEST(one_bad_address_of_a_list_is_refused),
+        TEST(tls_is_refused_by_halves),
         TEST(an_empty_flag_is_refused),
         TEST(a_socket_path_that_cannot_be_bound_is_refused),
         TEST(a_value_cannot_break_out_of_the_messages_line),
