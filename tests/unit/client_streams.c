@@ -111,6 +111,12 @@ static void on_batch(grpc_c_call *call, const Payloadstore__V1__AppendStreamRequ
         grpc_c_call_finish(call, &(struct grpc_c_status){.code = GRPC_C_OK});
         return;
     }
+    if (request->n_payloads == 0 && f->manner != REFUSE) {
+        answer(f, call, 0);
+        pthread_mutex_unlock(&f->lock);
+        grpc_c_call_read(call);
+        return;
+    }
     f->requests++;
     f->largest = request->n_payloads > f->largest ? request->n_payloads : f->largest;
     enum manner manner = f->manner;
@@ -413,7 +419,8 @@ static void a_refused_stream_gives_its_own_code(void **state)
     open_appender(f, NULL, (struct plc_appender_options){.resend = true});
     append(f, 0);
     assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_INVALID_ARGUMENT);
-    assert_string_equal(f->last_error.message, "no such thing");
+    assert_string_equal(f->last_error.message, "not sent: no such thing");
+    assert_int_equal(f->largest, 0);
 }
 
 static void an_answer_of_another_count_is_not_believed(void **state)
@@ -460,18 +467,40 @@ static void hostile_arguments_are_refused(void **state)
     assert_int_equal(f->called_back, PLC_INVALID_ARGUMENT);
 }
 
-static void an_appender_without_a_server_ends_and_loses_no_result(void **state)
+/* Whoever is told that may append it again: there is no first copy. */
+static void without_a_server_nothing_is_sent_and_that_is_said(void **state)
 {
     struct fixture *f = *state;
     (void)grpc_c_server_shutdown(f->server, 0);
-    open_appender(f, NULL, (struct plc_appender_options){.window = 1, .batch_payloads = 1});
-    for (size_t i = 0; i < 3; i++) {
-        append(f, i);
+    for (unsigned window = 1; window < 4; window++) {
+        f->told = 0;
+        open_appender(f, NULL,
+                      (struct plc_appender_options){.window = window, .batch_payloads = 1});
+        for (size_t i = 0; i < 3; i++) {
+            append(f, i);
+        }
+        assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_UNAVAILABLE);
+        plc_appender_close(f->appender);
+        f->appender = NULL;
+        assert_int_equal(f->told, 3);
+        assert_int_equal(f->last_code, PLC_UNAVAILABLE);
+        assert_int_equal(f->last_error.status, GRPC_C_UNAVAILABLE);
+        assert_int_equal(strncmp(f->last_error.message, "not sent: ", 10), 0);
     }
-    plc_appender_close(f->appender);
-    f->appender = NULL;
-    assert_int_equal(f->told, 3);
-    assert_int_equal(f->last_code, PLC_ANSWER_LOST);
+}
+
+static void who_waits_for_a_server_is_told_at_the_deadline_that_nothing_was_sent(void **state)
+{
+    struct fixture *f = *state;
+    const struct plc_call hasty = {.deadline_ms = 100};
+    const struct plc_options waiting = {.wait_for_server = true};
+    (void)grpc_c_server_shutdown(f->server, 0);
+    plc_client_close(f->client);
+    assert_int_equal(plc_client_open(f->target, &waiting, &f->client, &f->error), PLC_OK);
+    open_appender(f, &hasty, (struct plc_appender_options){0});
+    append(f, 0);
+    assert_int_equal(plc_appender_flush(f->appender, &f->error), PLC_DEADLINE_EXCEEDED);
+    assert_non_null(strstr(f->last_error.message, "not sent: "));
 }
 
 /* -- reading many ------------------------------------------------------------------------------ */
@@ -627,7 +656,8 @@ int main(void)
         TEST(a_refused_stream_gives_its_own_code),
         TEST(an_answer_of_another_count_is_not_believed),
         TEST(hostile_arguments_are_refused),
-        TEST(an_appender_without_a_server_ends_and_loses_no_result),
+        TEST(without_a_server_nothing_is_sent_and_that_is_said),
+        TEST(who_waits_for_a_server_is_told_at_the_deadline_that_nothing_was_sent),
         TEST(many_refs_are_read_in_order_and_a_bad_one_is_a_result),
         TEST(a_reading_that_breaks_off_says_how_far_it_came),
         TEST(more_results_than_refs_are_not_believed),

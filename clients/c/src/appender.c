@@ -7,6 +7,9 @@
  *   receiver   one a stream: takes the answers, each of which is the oldest batch's
  *   watchdog   cancels a stream whose oldest batch has become too old
  *
+ * A stream begins with an empty batch, and goes on once that has its empty answer: a server has
+ * been reached then. So of a batch whose stream ended before it is known that nothing was sent.
+ *
  * Results are given by the receiver while there is one, else by the sender, which makes them follow
  * one another. `lock` guards all but what is set at open; no callback and no call runs under it.
  */
@@ -41,6 +44,7 @@ struct plc_appender {
     size_t n_batches;
     size_t n_sent;
     grpc_c_stream *stream; /* the sender's to open and to finish */
+    bool greeted;          /* the empty batch was answered */
     bool broken;           /* the receiver has seen its end */
     bool answered;         /* something, on this stream */
     int64_t half_closed_ms;
@@ -134,6 +138,18 @@ static void tell(plc_appender *a, struct plci_batch *batch, Payloadstore__V1__Pa
 /* -- the receiver -------------------------------------------------------------------------------
  */
 
+/* The answer to the empty batch; where it failed, those that follow do, each with its cause. */
+static bool take_greeting(plc_appender *a, const Payloadstore__V1__AppendStreamResponse *response)
+{
+    bool sound = response->n_refs == 0;
+
+    pthread_mutex_lock(&a->lock);
+    a->greeted = sound;
+    pthread_cond_broadcast(&a->changed);
+    pthread_mutex_unlock(&a->lock);
+    return sound;
+}
+
 /* False where it is no answer to what was sent. */
 static bool take_answer(plc_appender *a, const Payloadstore__V1__AppendStreamResponse *response)
 {
@@ -163,7 +179,8 @@ static void *receive(void *arg)
     Payloadstore__V1__AppendStreamResponse *response;
 
     while ((response = payloadstore__v1__payload_store__append_stream__read(a->stream)) != NULL) {
-        bool sound = take_answer(a, response);
+        /* Only this thread changes that while the stream lasts. */
+        bool sound = a->greeted ? take_answer(a, response) : take_greeting(a, response);
         payloadstore__v1__append_stream_response__free_unpacked(response, NULL);
         if (!sound) {
             grpc_c_stream_cancel(a->stream);
@@ -189,6 +206,7 @@ static bool open_stream(plc_appender *a)
     }
     pthread_mutex_lock(&a->lock);
     a->stream = stream;
+    a->greeted = false;
     a->broken = false;
     a->answered = false;
     a->half_closed_ms = 0;
@@ -204,14 +222,17 @@ static bool open_stream(plc_appender *a)
     return true;
 }
 
+/* NULL: the empty one. */
 static void write_batch(plc_appender *a, const struct plci_batch *batch)
 {
     Payloadstore__V1__AppendStreamRequest request = PAYLOADSTORE__V1__APPEND_STREAM_REQUEST__INIT;
     request.store = a->store;
     request.epoch = a->epoch;
     (void)plci_durability_out(a->options.durability, &request.durability);
-    request.payloads = batch->payloads;
-    request.n_payloads = batch->n;
+    if (batch != NULL) {
+        request.payloads = batch->payloads;
+        request.n_payloads = batch->n;
+    }
     /* Where this fails the receiver sees the end of the stream. Once it is written the batch may be
      * answered, and gone. */
     (void)payloadstore__v1__payload_store__append_stream__write(a->stream, &request);
@@ -223,8 +244,39 @@ static bool is_lost(enum plc_code code)
            code == PLC_UNKNOWN || code == PLC_INTERNAL || code == PLC_DEADLINE_EXCEEDED;
 }
 
+/* As the batches are told that were to go over a stream that did not come about. */
+static void say_not_sent(struct plc_error *error)
+{
+    char cause[1000];
+
+    if (error->code == PLC_CANCELLED) { /* by the watchdog */
+        (void)plci_fail(error, PLC_DEADLINE_EXCEEDED, "not sent: no server was reached in time");
+        return;
+    }
+    (void)snprintf(cause, sizeof cause, "%.999s",
+                   error->code == PLC_OK ? "the server ended the stream" : error->message);
+    (void)snprintf(error->message, sizeof error->message, "not sent: %s", cause);
+    error->code = error->code == PLC_OK ? PLC_UNAVAILABLE : error->code;
+}
+
+/* The batches that wait for a stream which has ended before it was greeted. */
+static void settle_waiting(plc_appender *a, struct plc_error *error)
+{
+    bool patient = is_lost(error->code) && (a->options.resend || a->client->wait_for_server);
+
+    say_not_sent(error);
+    pthread_mutex_lock(&a->lock);
+    while (a->oldest != NULL && !(patient && !too_old(a, a->oldest))) {
+        struct plci_batch *batch = pop(a);
+        pthread_mutex_unlock(&a->lock);
+        tell(a, batch, NULL, error);
+        pthread_mutex_lock(&a->lock);
+    }
+    pthread_mutex_unlock(&a->lock);
+}
+
 /* The batches that were sent on a stream that has ended. */
-static void settle(plc_appender *a, struct plc_error *error)
+static void settle_sent(plc_appender *a, struct plc_error *error)
 {
     bool lost = is_lost(error->code);
 
@@ -269,10 +321,15 @@ static void end_stream(plc_appender *a, int64_t *pause_ms)
     a->stream = NULL; /* the watchdog's last moment to cancel it */
     bool wanted = a->half_closed_ms != 0;
     bool answered = a->answered;
+    bool greeted = a->greeted;
     pthread_mutex_unlock(&a->lock);
     grpc_c_stream_finish(stream, &result);
     plci_end(&error, &result);
-    settle(a, &error);
+    if (greeted) {
+        settle_sent(a, &error);
+    } else {
+        settle_waiting(a, &error);
+    }
     if (!wanted) {
         pause_after(pause_ms, answered);
     }
@@ -291,7 +348,7 @@ static void fail_first(plc_appender *a)
 }
 
 /* What the sender has to do next; waits until there is something. */
-enum step { SEND, END, CLOSE, STOP };
+enum step { OPEN, SEND, END, CLOSE, STOP };
 
 static enum step next_step(plc_appender *a, struct plci_batch **batch)
 {
@@ -300,7 +357,10 @@ static enum step next_step(plc_appender *a, struct plci_batch **batch)
         if (a->stream != NULL && a->broken) {
             return END;
         }
-        if (*batch != NULL && a->n_sent < a->options.window) {
+        if (*batch != NULL && a->stream == NULL) {
+            return OPEN;
+        }
+        if (*batch != NULL && a->greeted && a->n_sent < a->options.window) {
             return SEND;
         }
         if (a->closing && a->oldest == NULL) {
@@ -315,12 +375,17 @@ static enum step next_step(plc_appender *a, struct plci_batch **batch)
     }
 }
 
+static void begin(plc_appender *a)
+{
+    if (open_stream(a)) {
+        write_batch(a, NULL);
+    } else {
+        fail_first(a);
+    }
+}
+
 static void send(plc_appender *a, struct plci_batch *batch)
 {
-    if (a->stream == NULL && !open_stream(a)) {
-        fail_first(a);
-        return;
-    }
     pthread_mutex_lock(&a->lock);
     batch->sent = true;
     a->n_sent++;
@@ -345,7 +410,9 @@ static void *run_sender(void *arg)
             batch->room = batch->n; /* it gathers no more */
         }
         pthread_mutex_unlock(&a->lock);
-        if (step == SEND) {
+        if (step == OPEN) {
+            begin(a);
+        } else if (step == SEND) {
             send(a, batch);
         } else if (step == CLOSE) {
             (void)grpc_c_stream_writes_done(a->stream);
@@ -369,7 +436,7 @@ static int64_t limit_ms(const plc_appender *a)
     if (a->stream == NULL || a->broken) {
         return 0;
     }
-    if (a->n_sent > 0) {
+    if (a->n_sent > 0 || (!a->greeted && a->oldest != NULL)) {
         return a->oldest->unanswered.since_ms + a->deadline_ms;
     }
     return a->half_closed_ms != 0 ? a->half_closed_ms + a->deadline_ms : 0;

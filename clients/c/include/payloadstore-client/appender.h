@@ -56,7 +56,9 @@ PLC_API enum plc_code plc_appender_open(plc_client *client, const struct plc_cal
  * Results: those of plc_append, for all payloads of a batch alike: it is stored as a whole or not
  * at all. ANSWER_LOST: the connection broke, or time ran out, and whether the batch was stored is
  * not known. It is sent again only with `resend`; error->status says what became of the stream. The
- * batches behind it go over a new stream.
+ * batches behind it go over a new stream. After any other code there is no copy of it that could be
+ * read: UNAVAILABLE and DEADLINE_EXCEEDED say, but for a disk's failure, that no server was
+ * reached and nothing was sent. With `resend` or wait_for_server they come at the deadline.
  */
 PLC_API enum plc_code plc_appender_append(plc_appender *appender, const void *payload,
                                           size_t length, void *tag, struct plc_error *error);
