@@ -28,8 +28,13 @@ payloadstore_service_test(real_job_c)
 payloadstore_service_test(compact_stream)
 payloadstore_service_test(many_refs)
 
-payloadstore_service_test(client_c)
-target_link_libraries(test_client_c PRIVATE payloadstore_client)
+# Those of the C client library.
+foreach(test IN ITEMS client_c client_c_compact client_c_streams)
+    payloadstore_service_test(${test})
+    target_sources(test_${test} PRIVATE
+        ${CMAKE_CURRENT_SOURCE_DIR}/integration/client_c_fixture.c)
+    target_link_libraries(test_${test} PRIVATE payloadstore_client)
+endforeach()
 
 # The example in the client's README is compiled and run as it stands there.
 set(client_c_readme ${CMAKE_SOURCE_DIR}/clients/c/README.md)
