@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "work_dir.h"
@@ -48,6 +51,10 @@ static void run_server(const struct server_process *server, const char *const *f
 
 void server_process_start(struct server_process *server, const char *const *flags)
 {
+    char log[PATH_MAX + 8];
+    struct stat st;
+    snprintf(log, sizeof log, "%s/log", server->dir);
+    server->log_start = stat(log, &st) == 0 ? st.st_size : 0;
     server->pid = fork();
     must(server->pid >= 0, "fork");
     if (server->pid == 0) {
@@ -56,6 +63,40 @@ void server_process_start(struct server_process *server, const char *const *flag
     const struct grpc_c_channel_options options = {.max_receive_bytes = 128u << 20};
     server->channel = grpc_c_channel_create(server->address, &options);
     must(server->channel != NULL, "grpc_c_channel_create");
+}
+
+static bool find_target(FILE *log, off_t start, char target[SERVER_TARGET_SIZE])
+{
+    static const char key[] = "listening address=127.0.0.1:";
+    char line[1024];
+    bool found = false;
+
+    must(fseeko(log, start, SEEK_SET) == 0, "fseeko");
+    while (!found && fgets(line, sizeof line, log) != NULL) {
+        const char *at = strstr(line, key);
+        if (at != NULL && strchr(line, '\n') != NULL) {
+            at = strchr(at, '=') + 1;
+            snprintf(target, SERVER_TARGET_SIZE, "%.*s", (int)strcspn(at, " \n"), at);
+            found = true;
+        }
+    }
+    return found;
+}
+
+void server_process_target(const struct server_process *server, char target[SERVER_TARGET_SIZE])
+{
+    char path[PATH_MAX + 8];
+    const struct timespec moment = {.tv_nsec = 10000000};
+    time_t deadline = time(NULL) + 60;
+
+    snprintf(path, sizeof path, "%s/log", server->dir);
+    FILE *log = fopen(path, "re");
+    must(log != NULL, path);
+    while (!find_target(log, server->log_start, target)) {
+        must(time(NULL) < deadline, "the server listens on no port");
+        nanosleep(&moment, NULL);
+    }
+    fclose(log);
 }
 
 int server_process_stop(struct server_process *server, int signal)

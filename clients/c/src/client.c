@@ -15,12 +15,22 @@ int64_t plci_now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static struct grpc_c_channel_tls tls_of(const struct plc_tls *tls)
+{
+    return (struct grpc_c_channel_tls){tls->ca_file, tls->certificate_file, tls->key_file,
+                                       tls->server_name};
+}
+
 static plc_client *create(const char *target, const struct plc_options *options)
 {
     size_t max_payload =
         options->max_payload_bytes != 0 ? options->max_payload_bytes : MAX_PAYLOAD_DEFAULT;
-    const struct grpc_c_channel_options channel_options = {.max_receive_bytes =
-                                                               max_payload + MESSAGE_OVERHEAD};
+    const struct grpc_c_channel_tls tls =
+        options->tls != NULL ? tls_of(options->tls) : (struct grpc_c_channel_tls){0};
+    const struct grpc_c_channel_options channel_options = {
+        .max_receive_bytes = max_payload + MESSAGE_OVERHEAD,
+        .tls = options->tls != NULL ? &tls : NULL,
+    };
     plc_client *client = calloc(1, sizeof *client);
     if (client == NULL) {
         return NULL;
@@ -49,6 +59,18 @@ free_client:
     return NULL;
 }
 
+/* Before the channel is made, which tells its causes to the log alone. */
+static enum plc_code check_tls(const struct plc_tls *tls, struct plc_error *error)
+{
+    const struct grpc_c_channel_tls files = tls_of(tls);
+    char cause[512];
+
+    if (grpc_c_channel_tls_check(&files, cause, sizeof cause) != 0) {
+        return plci_fail(error, PLC_INVALID_ARGUMENT, "TLS: %s", cause);
+    }
+    return PLC_OK;
+}
+
 enum plc_code plc_client_open(const char *target, const struct plc_options *options,
                               plc_client **client, struct plc_error *error)
 {
@@ -63,6 +85,9 @@ enum plc_code plc_client_open(const char *target, const struct plc_options *opti
     if (options->max_payload_bytes > PLC_PAYLOAD_LIMIT - MESSAGE_OVERHEAD) {
         return plci_fail(error, PLC_INVALID_ARGUMENT, "max_payload_bytes is above %u",
                          PLC_PAYLOAD_LIMIT - MESSAGE_OVERHEAD);
+    }
+    if (options->tls != NULL && check_tls(options->tls, error) != PLC_OK) {
+        return PLC_INVALID_ARGUMENT;
     }
     plc_client *opened = create(target, options);
     if (opened == NULL) {

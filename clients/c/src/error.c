@@ -99,6 +99,17 @@ static enum plc_code code_of(int status, int reason)
     return entry != NULL && entry->code != PLC_OK ? entry->code : PLC_UNKNOWN;
 }
 
+/* What core's words do not say of a peer that hung up before there was a connection. */
+static const char *hint(const char *message)
+{
+    if (strstr(message, "failed to connect") == NULL ||
+        (strstr(message, "Socket closed") == NULL && strstr(message, "Connection reset") == NULL &&
+         strstr(message, "Broken pipe") == NULL)) {
+        return "";
+    }
+    return " (does the server speak TLS, and does it take this client's certificate?)";
+}
+
 static void tell(struct plc_error *error, enum plc_code code, int status, const char *reason,
                  const char *message)
 {
@@ -108,8 +119,8 @@ static void tell(struct plc_error *error, enum plc_code code, int status, const 
     error->code = code;
     error->status = status;
     (void)snprintf(error->reason, sizeof error->reason, "%s", reason);
-    (void)snprintf(error->message, sizeof error->message, "%s",
-                   message[0] != '\0' ? message : plc_strerror((int)code));
+    (void)snprintf(error->message, sizeof error->message, "%s%s",
+                   message[0] != '\0' ? message : plc_strerror((int)code), hint(message));
 }
 
 /* -- from a call --------------------------------------------------------------------------------

@@ -45,6 +45,14 @@ enum plc_durability {
     PLC_SYNCED          /* a loss of power */
 };
 
+/* Whom to believe, and what to prove. All files are PEM, and read once, by plc_client_open. */
+struct plc_tls {
+    const char *ca_file;          /* authorities that servers are checked by; NULL: the system's */
+    const char *certificate_file; /* for servers that ask for one; NULL: none */
+    const char *key_file;         /* to it, without a passphrase; both or neither */
+    const char *server_name;      /* whom the certificate must name; NULL: the target's host */
+};
+
 /* Zero means the default everywhere. */
 struct plc_options {
     const char *store;          /* of calls that name none; "default" */
@@ -53,11 +61,15 @@ struct plc_options {
     size_t max_payload_bytes;   /* larger ones cannot be read; 64 MiB */
     bool wait_for_server;       /* wait to the deadline for a server that is down, where otherwise
                                    a call ends with UNAVAILABLE at once */
+    const struct plc_tls *tls;  /* NULL: plaintext */
 };
 
 /*
- * A client of the server at `target`: "host:port", "unix:path", "dns:///host:port". Plaintext. The
- * connection is made by the first call, and again after it was lost. Errors: INVALID_ARGUMENT.
+ * A client of the server at `target`: "host:port", "unix:path", "dns:///host:port". The connection
+ * is made by the first call, and again after it was lost. One whose server or client is not who the
+ * other believes is not made: calls end with UNAVAILABLE, with the cause as far as this side knows
+ * it, or where they wait for the server with DEADLINE_EXCEEDED. Errors: INVALID_ARGUMENT (also a
+ * file of TLS that is not what it should be: the message names it).
  */
 PLC_API enum plc_code plc_client_open(const char *target, const struct plc_options *options,
                                       plc_client **client, struct plc_error *error);
