@@ -2,6 +2,10 @@
 #ifndef PAYLOADSTORE_ERROR_H
 #define PAYLOADSTORE_ERROR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #if defined(__GNUC__)
 #define PLS_API __attribute__((visibility("default")))
 #else
@@ -61,5 +65,9 @@ struct pls_error {
 
 /* One line for people, without a full stop. Never NULL, also for a number that is no code. */
 PLS_API const char *pls_strerror(int code);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
