@@ -1,24 +1,27 @@
-# grpc_c_generate(<target> PROTOS <file>... IMPORT_DIRS <dir>...)
+# grpc_c_generate(<target> PROTOS <file>... [IMPORT_DIRS <dir>...])
 #
 # Makes a static library <target> of the messages (protoc-gen-c) and of the servers and clients
-# (protoc-gen-grpc-c) of .proto files, linked to grpc_c. A file is given as others import it,
-# relative to one of the import directories, or as an absolute path below one; its code lands in the
-# same relative place below <build folder>/<target>, which is on the include path of whoever links
-# <target>, as a system directory: some warnings fire on protoc-gen-c's output.
+# (protoc-gen-grpc-c) of .proto files, linked to grpc-c::grpc-c. A file is given as others import
+# it, relative to one of the import directories, or as an absolute path below one; without
+# IMPORT_DIRS that is the current source directory, and protobuf's own is always the last. Its code
+# lands in the same relative place below <build folder>/<target>, which is on the include path of
+# whoever links <target>, as a system directory: some warnings fire on protoc-gen-c's output.
 #
-#   grpc_c_generate(payloadstore_proto
-#       PROTOS payloadstore/v1/payload_store.proto google/protobuf/wrappers.proto
-#       IMPORT_DIRS ${CMAKE_CURRENT_SOURCE_DIR} /usr/include)
+#   grpc_c_generate(greeter_proto PROTOS hello/greeter.proto google/protobuf/timestamp.proto)
 #
-#   #include "payloadstore/v1/payload_store.grpc-c.h"
+#   #include "hello/greeter.grpc-c.h"
 #
 # Every file that is imported by one of them must be in the list, or in that of a library that is
-# linked to <target>. Where the target payloadstore_warnings exists, our generated code (not
-# protoc-gen-c's) is compiled with its options.
+# linked to <target>; google/protobuf/*.proto, too, for which protobuf-c brings no code. Where the
+# target payloadstore_warnings exists, our generated code (not protoc-gen-c's) is compiled with its
+# options.
 include_guard()
+cmake_policy(VERSION 3.20...3.25) # DEPFILE
 
 find_program(PROTOC protoc REQUIRED)
 find_program(PROTOC_GEN_C protoc-gen-c REQUIRED)
+find_path(PROTOBUF_IMPORT_DIR google/protobuf/descriptor.proto REQUIRED
+          DOC "Where protobuf's own .proto files lie (libprotobuf-dev)")
 
 # The name by which protoc knows `file`, into `name`, and the file's path into `path`.
 function(_grpc_c_resolve file import_dirs name path)
@@ -44,7 +47,7 @@ function(grpc_c_generate target)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "PROTOS;IMPORT_DIRS")
     if(arg_UNPARSED_ARGUMENTS OR NOT arg_PROTOS)
         message(FATAL_ERROR
-                "usage: grpc_c_generate(<target> PROTOS <file>... IMPORT_DIRS <dir>...)")
+                "usage: grpc_c_generate(<target> PROTOS <file>... [IMPORT_DIRS <dir>...])")
     endif()
     set(import_dirs)
     foreach(dir IN LISTS arg_IMPORT_DIRS)
@@ -54,6 +57,8 @@ function(grpc_c_generate target)
     if(NOT import_dirs)
         set(import_dirs ${CMAKE_CURRENT_SOURCE_DIR})
     endif()
+    list(APPEND import_dirs ${PROTOBUF_IMPORT_DIR})
+    list(REMOVE_DUPLICATES import_dirs)
     list(TRANSFORM import_dirs PREPEND -I OUTPUT_VARIABLE import_flags)
 
     set(out ${CMAKE_CURRENT_BINARY_DIR}/${target})
@@ -73,10 +78,10 @@ function(grpc_c_generate target)
         add_custom_command(
             OUTPUT ${outputs}
             COMMAND ${PROTOC} --plugin=protoc-gen-c=${PROTOC_GEN_C}
-                    --plugin=protoc-gen-grpc-c=$<TARGET_FILE:protoc-gen-grpc-c>
+                    --plugin=protoc-gen-grpc-c=$<TARGET_FILE:grpc-c::protoc-gen-grpc-c>
                     ${import_flags} --c_out=${out} --grpc-c_out=${out}
                     --dependency_out=${out}/${base}.d ${name}
-            DEPENDS ${path} protoc-gen-grpc-c ${PROTOC_GEN_C}
+            DEPENDS ${path} grpc-c::protoc-gen-grpc-c ${PROTOC_GEN_C}
             DEPFILE ${out}/${base}.d
             COMMENT "protobuf-c and grpc-c code of ${name}"
             VERBATIM)
@@ -86,7 +91,9 @@ function(grpc_c_generate target)
 
     add_library(${target} STATIC ${messages} ${stubs})
     target_include_directories(${target} SYSTEM PUBLIC ${out})
-    target_link_libraries(${target} PUBLIC grpc_c)
+    target_link_libraries(${target} PUBLIC grpc-c::grpc-c)
+    # For whoever puts it into a shared library.
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
     set_source_files_properties(${messages} PROPERTIES COMPILE_OPTIONS -w)
     if(TARGET payloadstore_warnings)
         set_source_files_properties(${stubs} PROPERTIES COMPILE_OPTIONS

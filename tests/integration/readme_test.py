@@ -1,10 +1,6 @@
 #!/usr/bin/env python3
 """The README tells the truth: its session, typed line by line to a new server, gives what the page
-shows.
-
-In a block that begins with ```sh a line that begins with "$ " is typed, and what follows up to the
-next one is what must come back; a line "..." stands for any lines, and "..." within a line for any
-text. Blocks without such a line are not run.
+shows. lib/page.py says how a page is read.
 """
 
 import os
@@ -15,6 +11,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
+from page import blocks, commands, pattern, tidied  # noqa: E402
 from payloadstored import (  # noqa: E402
     ROOT,
     SOON,
@@ -29,39 +26,16 @@ from payloadstored import (  # noqa: E402
 ADDRESS = "127.0.0.1:50051"
 
 
-def sessions(text):
-    """(command, expected output) of every command in the page."""
-    found = []
-    for block in re.findall(r"(?ms)^```sh\n(.*?)^```$", text):
-        command, expected = None, []
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                if command:
-                    found.append((command, expected))
-                command, expected = line[2:], []
-            elif command:
-                expected.append(line)
-        if command:
-            found.append((command, expected))
-    return found
-
-
-def pattern(lines):
-    """A regular expression for the lines with their "..."."""
-    parts = []
-    for line in lines:
-        if line.strip() == "...":
-            parts.append(r"(?:.*\n)*?")
-        else:
-            parts.append(r"[^\n]*".join(re.escape(part) for part in line.split("...")) + r"\n")
-    return "".join(parts)
-
-
 class ReadmeTest(ServerTest):
     def test_the_session_gives_what_the_page_shows(self):
         page = (ROOT / "README.md").read_text()
-        commands = sessions(page)
-        typed = " ".join(command for command, _ in commands)
+        session = [
+            typed
+            for language, _, body in blocks(page)
+            if language == "sh"
+            for typed in commands(body)
+        ]
+        typed = " ".join(command for command, _ in session)
         for word in ("list", "Append", "Read", "Seal", "CompactSealed", "Stat", "ghz", "-cacert"):
             self.assertIn(word, typed)
 
@@ -77,7 +51,7 @@ class ReadmeTest(ServerTest):
         )
         environment = clean_environment()
         environment["PATH"] = os.path.dirname(tool("grpcurl")) + ":" + environment["PATH"]
-        for command, expected in commands:
+        for command, expected in session:
             address = mutual.address if "-cacert" in command else server.address
             done = subprocess.run(
                 ["bash", "-c", command.replace(ADDRESS, address)],
@@ -89,11 +63,11 @@ class ReadmeTest(ServerTest):
                 text=True,
                 timeout=4 * SOON,
             )
-            said = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines()) + "\n"
+            said = tidied(done.stdout)
             with self.subTest(command=command):
                 self.assertEqual(done.returncode, 0, said)
                 if expected:
-                    self.assertRegex(said, r"\A" + pattern(expected) + r"\Z")
+                    self.assertRegex(said, pattern(expected))
 
     def test_the_flags_are_those_that_help_shows(self):
         page = (ROOT / "README.md").read_text()

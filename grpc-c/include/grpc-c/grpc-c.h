@@ -10,5 +10,6 @@
 #include "grpc-c/service.h"
 #include "grpc-c/status.h"
 #include "grpc-c/tls.h"
+#include "grpc-c/version.h"
 
 #endif

@@ -1,0 +1,11 @@
+# find_package(grpc-c): grpc-c::grpc-c to link to, and grpc_c_generate(); see GrpcCGenerate.cmake.
+include(CMakeFindDependencyMacro)
+find_dependency(PkgConfig)
+pkg_check_modules(PROTOBUF_C QUIET IMPORTED_TARGET libprotobuf-c)
+if(NOT PROTOBUF_C_FOUND)
+    set(grpc-c_FOUND FALSE)
+    set(grpc-c_NOT_FOUND_MESSAGE "pkg-config does not know libprotobuf-c (libprotobuf-c-dev)")
+    return()
+endif()
+include(${CMAKE_CURRENT_LIST_DIR}/grpc-c-targets.cmake)
+include(${CMAKE_CURRENT_LIST_DIR}/GrpcCGenerate.cmake)
