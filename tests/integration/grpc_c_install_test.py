@@ -214,6 +214,31 @@ class Installed(InstallTest):
         self.here("cmake", "--build", "build", "-j2", cwd=folder)
         greeter.check(self, folder / "build/greeter-server", folder / "build/greeter-client", folder)
 
+    def test_imports_and_well_known_types_build_by_cmake(self):
+        """Across files, packages and libraries: what unit/plugin_well_known.c does in the tree."""
+        self.install("grpc-c")
+        for name in ("plugin_well_known.proto", "plugin_well_known.c", "plugin_other.proto"):
+            shutil.copy(ROOT / "tests/unit" / name, self.work / name)
+        (self.work / "CMakeLists.txt").write_text(
+            "cmake_minimum_required(VERSION 3.25)\n"
+            "project(well_known LANGUAGES C)\n"
+            "find_package(grpc-c REQUIRED)\n"
+            "pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)\n"
+            "grpc_c_generate(others PROTOS plugin_other.proto\n"
+            + "".join(
+                f"    google/protobuf/{name}.proto\n"
+                for name in "any duration empty field_mask struct timestamp wrappers".split()
+            )
+            + ")\n"
+            "grpc_c_generate(events PROTOS plugin_well_known.proto)\n"
+            "target_link_libraries(events PUBLIC others)\n"
+            "add_executable(well_known plugin_well_known.c)\n"
+            "target_link_libraries(well_known PRIVATE events PkgConfig::CMOCKA)\n"
+        )
+        self.here("cmake", "-B", "build", f"-DCMAKE_C_FLAGS={STRICT}")
+        self.here("cmake", "--build", "build", "-j2")
+        self.assertIn("5 test(s) run", self.here("build/well_known"))
+
 
 class Example(unittest.TestCase):
     """The example as it is built in the tree, under whatever sanitizer that is."""

@@ -10,7 +10,14 @@ set(plugin_tests_dir ${CMAKE_CURRENT_LIST_DIR})
 grpc_c_generate(plugin_test_proto
     PROTOS plugin_shapes.proto plugin_other.proto plugin_names.proto plugin_no_package.proto
            plugin_c_package.proto google/protobuf/empty.proto
-    IMPORT_DIRS ${plugin_tests_dir} ${PROTOBUF_PROTO_DIR} ${PROTOBUF_C_PROTO_DIR})
+    IMPORT_DIRS ${plugin_tests_dir} ${PROTOBUF_C_PROTO_DIR})
+# What the one imports the other library brings, or this one.
+grpc_c_generate(plugin_well_known_proto
+    PROTOS plugin_well_known.proto google/protobuf/any.proto google/protobuf/duration.proto
+           google/protobuf/field_mask.proto google/protobuf/struct.proto
+           google/protobuf/timestamp.proto google/protobuf/wrappers.proto
+    IMPORT_DIRS ${plugin_tests_dir})
+target_link_libraries(plugin_well_known_proto PUBLIC plugin_test_proto)
 
 # What protoc tells the plugin about plugin_shapes.proto, to make requests of.
 set(plugin_shapes_set ${CMAKE_CURRENT_BINARY_DIR}/plugin_shapes.protoset)
@@ -25,7 +32,7 @@ target_compile_definitions(plugin_fixture PRIVATE PLUGIN_SHAPES_SET="${plugin_sh
 target_link_libraries(plugin_fixture
     PUBLIC grpc_c_plugin PkgConfig::CMOCKA PRIVATE payloadstore_warnings)
 
-foreach(test IN ITEMS alloc calls names request text)
+foreach(test IN ITEMS alloc calls names request text well_known)
     add_executable(test_plugin_${test} ${plugin_tests_dir}/plugin_${test}.c)
     target_link_libraries(test_plugin_${test} PRIVATE PkgConfig::CMOCKA payloadstore_warnings)
     add_test(NAME plugin_${test} COMMAND test_plugin_${test})
@@ -37,6 +44,7 @@ target_link_libraries(test_plugin_calls PRIVATE plugin_test_proto)
 target_link_libraries(test_plugin_names PRIVATE grpc_c_plugin plugin_test_proto)
 target_link_libraries(test_plugin_request PRIVATE plugin_fixture)
 target_link_libraries(test_plugin_text PRIVATE grpc_c_plugin)
+target_link_libraries(test_plugin_well_known PRIVATE plugin_well_known_proto)
 
 add_test(NAME plugin_reject
     COMMAND ${plugin_tests_dir}/plugin_reject.sh ${PROTOC} $<TARGET_FILE:protoc-gen-grpc-c>)
@@ -47,4 +55,4 @@ add_test(NAME plugin_compile
 
 set_tests_properties(plugin_alloc plugin_compile plugin_names plugin_reject plugin_request
     plugin_text PROPERTIES LABELS unit TIMEOUT 300)
-set_tests_properties(plugin_calls PROPERTIES LABELS "unit;tsan" TIMEOUT 300)
+set_tests_properties(plugin_calls plugin_well_known PROPERTIES LABELS "unit;tsan" TIMEOUT 300)
