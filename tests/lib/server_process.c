@@ -25,9 +25,11 @@ static void must(int ok, const char *what)
 
 void server_process_init(struct server_process *server)
 {
+    static unsigned made; /* a program may have several */
     *server = (struct server_process){0};
     work_dir_create(server->dir);
-    snprintf(server->socket, sizeof server->socket, "/tmp/payloadstored-test-%ld", (long)getpid());
+    snprintf(server->socket, sizeof server->socket, "/tmp/payloadstored-test-%ld-%u",
+             (long)getpid(), made++);
     snprintf(server->address, sizeof server->address, "unix:%s", server->socket);
 }
 
@@ -39,8 +41,9 @@ static void run_server(const struct server_process *server, const char *const *f
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
     must(fd >= 0 && dup2(fd, STDERR_FILENO) >= 0, log);
 
-    const char *args[ARGS_MAX] = {getenv("PAYLOADSTORED"), "--data-dir", data, "--listen",
-                                  server->address};
+    const char *args[ARGS_MAX] = {server->program != NULL ? server->program
+                                                          : getenv("PAYLOADSTORED"),
+                                  "--data-dir", data, "--listen", server->address};
     for (size_t n = 5; flags != NULL && *flags != NULL && n < ARGS_MAX - 1; n++, flags++) {
         args[n] = *flags;
     }

@@ -10,6 +10,7 @@
 #define SERVER_TARGET_SIZE 64
 
 struct server_process {
+    const char *program; /* set between _init and _start; NULL: what PAYLOADSTORED names */
     pid_t pid;
     char dir[PATH_MAX]; /* holds data and log; a new directory below TMPDIR */
     char socket[64];    /* in /tmp: a socket's path must be short */
@@ -20,8 +21,7 @@ struct server_process {
 
 /* Makes the directory; no server yet. */
 void server_process_init(struct server_process *server);
-/* Starts the program that PAYLOADSTORED names, with `flags` (NULL-terminated) after its own, and a
- * channel to it. */
+/* Starts the program, with `flags` (NULL-terminated) after its own, and a channel to it. */
 void server_process_start(struct server_process *server, const char *const *flags);
 /* The first port it listens on, "127.0.0.1:40112"; waits until the log tells. With `flags` that
  * give it one. */
