@@ -46,3 +46,11 @@ target_compile_definitions(test_grpc_c_tls
     PRIVATE TEST_MAKE_CERTIFICATES="${grpc_c_tests_dir}/../lib/make-certificates")
 target_link_options(test_grpc_c_memory
     PRIVATE -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc)
+
+# Ten thousand streams at once, in each preset.
+add_executable(test_grpc_c_storm ${grpc_c_tests_dir}/grpc_c_storm.c)
+target_link_libraries(test_grpc_c_storm PRIVATE grpc_c_fixture payloadstore_warnings)
+add_test(NAME grpc_c_storm COMMAND test_grpc_c_storm)
+set_tests_properties(grpc_c_storm PROPERTIES
+    LABELS "unit;tsan" TIMEOUT 300
+    ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1")
