@@ -28,8 +28,9 @@ static const char *const service_suffixes[] = {
 
 /* The same for each method, whatever its shape: one that changes it need not rename the rpc. */
 static const char *const method_suffixes[] = {
-    "begin", "message",  "reply", "reply_lent", "send",  "send_lent", "sync",
-    "async", "answered", "done",  "open",       "write", "read",
+    "begin",      "message", "reply",    "reply_lent", "send",        "send_lent",
+    "sync",       "async",   "answered", "done",       "open",        "write",
+    "write_lent", "read",    "events",   "arrived",    "async_write", "async_write_lent",
 };
 
 /* What protoc-gen-c emits for each message; for nested ones the first two only. */

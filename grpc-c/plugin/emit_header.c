@@ -171,6 +171,12 @@ static void emit_unary_client(struct gen_text *out, const struct gen_method *met
     gen_text_printf(out, "\n");
 }
 
+static void emit_lent_comment(struct gen_text *out)
+{
+    gen_text_printf(out, "\n/* The same, with `bytes` fields sent from the memory they lie in; see "
+                         "grpc-c/bytes.h. */\n");
+}
+
 static void emit_stream_client(struct gen_text *out, const struct gen_method *method)
 {
     gen_text_printf(out,
@@ -185,6 +191,8 @@ static void emit_stream_client(struct gen_text *out, const struct gen_method *me
                     method->client_streams ? "one message" : "the one request",
                     method->client_streams ? " the last" : "");
     gen_emit_write(out, method, ";");
+    emit_lent_comment(out);
+    gen_emit_write_lent(out, method, ";");
     gen_text_printf(out,
                     "\n/*\n * Waits for %s message: NULL at the end, the reason of which"
                     " grpc_c_stream_finish tells.\n * Freed with ",
@@ -192,6 +200,53 @@ static void emit_stream_client(struct gen_text *out, const struct gen_method *me
     print_free(out, method->response);
     gen_text_printf(out, ".\n */\n");
     gen_emit_read(out, method, ";");
+    gen_text_printf(out, "\n");
+}
+
+static void emit_events(struct gen_text *out, const struct gen_method *method)
+{
+    gen_text_printf(out,
+                    "/* What happens on a call of %s that is not waited for; see "
+                    "grpc-c/client.h. */\nstruct %s__events {\n",
+                    method->name, method->symbol);
+    gen_text_wrapf(out, 4,
+                   "void (*on_headers)(grpc_c_async_stream *stream, "
+                   "const struct grpc_c_metadata *headers, size_t n, void *user);");
+    if (method->server_streams) {
+        gen_text_wrapf(out, 4,
+                       "void (*on_message)(grpc_c_async_stream *stream, %s *message, void *user);",
+                       method->response->c_type);
+    }
+    if (method->client_streams) {
+        gen_text_wrapf(out, 4,
+                       "void (*on_written)(grpc_c_async_stream *stream, bool taken, void *user);");
+    }
+    gen_text_wrapf(out, 4,
+                   "void (*on_done)(grpc_c_async_stream *stream, %s%sconst struct grpc_c_result "
+                   "*result, void *user);",
+                   method->server_streams ? "" : method->response->c_type,
+                   method->server_streams ? "" : " *response, ");
+    gen_text_printf(out, "};\n\n");
+}
+
+static void emit_stream_async_client(struct gen_text *out, const struct gen_method *method)
+{
+    emit_events(out, method);
+    gen_text_printf(out,
+                    "/*\n * The same call without waiting. NULL where memory has run out, or the"
+                    " channel is being\n * destroyed; else on_done comes once, and the stream must"
+                    " be released (grpc_c_async_release).\n */\n");
+    gen_emit_stream_async(out, method, ";");
+    gen_text_printf(out, "\n");
+    if (!method->client_streams) {
+        return;
+    }
+    gen_text_printf(out, "/*\n * Sends one message, behind those that wait. Returns 0, and"
+                         " on_written follows; or -1 where the\n * call is over or memory has run"
+                         " out.\n */\n");
+    gen_emit_async_write(out, method, ";");
+    emit_lent_comment(out);
+    gen_emit_async_write_lent(out, method, ";");
     gen_text_printf(out, "\n");
 }
 
@@ -205,6 +260,7 @@ static void emit_method(struct gen_text *out, const struct gen_method *method)
     }
     if (method->client_streams || method->server_streams) {
         emit_stream_client(out, method);
+        emit_stream_async_client(out, method);
     } else {
         emit_unary_client(out, method);
     }
@@ -226,7 +282,7 @@ static void emit_top(struct gen_text *out, const struct gen_file *file)
     gen_text_fini(&comment);
     gen_text_printf(out, "#ifndef %s\n#define %s\n\n", file->guard, file->guard);
     if (file->n_services != 0) {
-        gen_text_printf(out, "#include <stddef.h>\n\n");
+        gen_text_printf(out, "#include <stdbool.h>\n#include <stddef.h>\n\n");
     }
     /* In alphabetical order, as a person would have them. */
     if (strcmp(file->base, "grpc-c/grpc-c") < 0) {

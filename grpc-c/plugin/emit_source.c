@@ -45,10 +45,46 @@ void gen_emit_write(struct gen_text *out, const struct gen_method *method, const
                    method->symbol, method->request->c_type, tail);
 }
 
+void gen_emit_write_lent(struct gen_text *out, const struct gen_method *method, const char *tail)
+{
+    gen_text_wrapf(out, 0,
+                   "int %s__write_lent(grpc_c_stream *stream, const %s *message, "
+                   "const struct grpc_c_lent *lent, size_t n_lent)%s",
+                   method->symbol, method->request->c_type, tail);
+}
+
 void gen_emit_read(struct gen_text *out, const struct gen_method *method, const char *tail)
 {
     gen_text_wrapf(out, 0, "%s *%s__read(grpc_c_stream *stream)%s", method->response->c_type,
                    method->symbol, tail);
+}
+
+void gen_emit_stream_async(struct gen_text *out, const struct gen_method *method, const char *tail)
+{
+    const char *type = method->request->c_type;
+
+    gen_text_wrapf(out, 0,
+                   "grpc_c_async_stream *%s__async(grpc_c_channel *channel, %s%s%s"
+                   "const struct grpc_c_call_options *options, "
+                   "const struct %s__events *events, void *user)%s",
+                   method->symbol, method->client_streams ? "" : "const ",
+                   method->client_streams ? "" : type, method->client_streams ? "" : " *request, ",
+                   method->symbol, tail);
+}
+
+void gen_emit_async_write(struct gen_text *out, const struct gen_method *method, const char *tail)
+{
+    gen_text_wrapf(out, 0, "int %s__async_write(grpc_c_async_stream *stream, const %s *message)%s",
+                   method->symbol, method->request->c_type, tail);
+}
+
+void gen_emit_async_write_lent(struct gen_text *out, const struct gen_method *method,
+                               const char *tail)
+{
+    gen_text_wrapf(out, 0,
+                   "int %s__async_write_lent(grpc_c_async_stream *stream, const %s *message, "
+                   "const struct grpc_c_lent *lent, size_t n_lent)%s",
+                   method->symbol, method->request->c_type, tail);
 }
 
 void gen_emit_service_init(struct gen_text *out, const struct gen_service *service,
@@ -199,9 +235,83 @@ static void emit_stream(struct gen_text *out, const struct gen_service *service,
                    "return grpc_c_stream_write(stream, (const ProtobufCMessage *)message);");
     gen_text_printf(out, "}\n\n");
 
+    gen_emit_write_lent(out, method, "");
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4,
+                   "return grpc_c_stream_write_lent(stream, (const ProtobufCMessage *)message, "
+                   "lent, n_lent);");
+    gen_text_printf(out, "}\n\n");
+
     gen_emit_read(out, method, "");
     gen_text_printf(out, "{\n");
     gen_text_wrapf(out, 4, "return (%s *)grpc_c_stream_read(stream);", method->response->c_type);
+    gen_text_printf(out, "}\n");
+}
+
+/* The callback with a message, which travels as `done` does: a stream's, or a call's one answer. */
+static void emit_arrived(struct gen_text *out, const struct gen_method *method)
+{
+    bool streams = method->server_streams;
+    const char *type = method->response->c_type;
+
+    gen_text_printf(out, "\n");
+    gen_text_wrapf(out, 0,
+                   "static void %s__arrived(grpc_c_async_stream *stream, "
+                   "ProtobufCMessage *message, const struct grpc_c_result *result, "
+                   "void (*typed)(void), void *user)",
+                   method->symbol);
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4,
+                   "typedef void (*callback)(grpc_c_async_stream *stream, %s *message, %svoid "
+                   "*user);",
+                   type, streams ? "" : "const struct grpc_c_result *result, ");
+    gen_text_printf(out, "\n");
+    if (streams) {
+        gen_text_printf(out, "    (void)result;\n");
+    }
+    gen_text_wrapf(out, 4, "((callback)typed)(stream, (%s *)message, %suser);", type,
+                   streams ? "" : "result, ");
+    gen_text_printf(out, "}\n\n");
+}
+
+static void emit_stream_async(struct gen_text *out, const struct gen_service *service, size_t index)
+{
+    const struct gen_method *method = &service->methods[index];
+
+    emit_arrived(out, method);
+    gen_emit_stream_async(out, method, "");
+    gen_text_printf(out, "{\n    const struct grpc_c_stream_events untyped = {\n"
+                         "        .on_headers = events->on_headers,\n");
+    if (method->client_streams) {
+        gen_text_printf(out, "        .on_written = events->on_written,\n");
+    }
+    if (method->server_streams) {
+        gen_text_printf(out, "        .on_done = events->on_done,\n");
+    }
+    gen_text_printf(out,
+                    "        .arrived = %s__arrived,\n"
+                    "        .typed = (void (*)(void))events->%s,\n    };\n\n",
+                    method->symbol, method->server_streams ? "on_message" : "on_done");
+    gen_text_wrapf(out, 4,
+                   "return grpc_c_stream_async(channel, &%s__methods[%zu], %s, options, &untyped, "
+                   "user);",
+                   service->symbol, index,
+                   method->client_streams ? "NULL" : "(const ProtobufCMessage *)request");
+    gen_text_printf(out, "}\n");
+}
+
+static void emit_async_writes(struct gen_text *out, const struct gen_method *method)
+{
+    gen_text_printf(out, "\n");
+    gen_emit_async_write(out, method, "");
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4, "return grpc_c_async_write(stream, (const ProtobufCMessage *)message);");
+    gen_text_printf(out, "}\n\n");
+    gen_emit_async_write_lent(out, method, "");
+    gen_text_printf(out, "{\n");
+    gen_text_wrapf(out, 4,
+                   "return grpc_c_async_write_lent(stream, (const ProtobufCMessage *)message, "
+                   "lent, n_lent);");
     gen_text_printf(out, "}\n");
 }
 
@@ -220,9 +330,13 @@ static void emit_service(struct gen_text *out, struct gen_pool *pool,
     for (i = 0; i < service->n_methods; i++) {
         if (service->methods[i].client_streams || service->methods[i].server_streams) {
             emit_stream(out, service, i);
+            emit_stream_async(out, service, i);
         } else {
             emit_unary(out, service, i);
             emit_async(out, service, i);
+        }
+        if (service->methods[i].client_streams) {
+            emit_async_writes(out, &service->methods[i]);
         }
     }
 }

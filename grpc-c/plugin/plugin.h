@@ -210,7 +210,12 @@ void gen_emit_sync(struct gen_text *out, const struct gen_method *method, const 
 void gen_emit_async(struct gen_text *out, const struct gen_method *method, const char *tail);
 void gen_emit_open(struct gen_text *out, const struct gen_method *method, const char *tail);
 void gen_emit_write(struct gen_text *out, const struct gen_method *method, const char *tail);
+void gen_emit_write_lent(struct gen_text *out, const struct gen_method *method, const char *tail);
 void gen_emit_read(struct gen_text *out, const struct gen_method *method, const char *tail);
+void gen_emit_stream_async(struct gen_text *out, const struct gen_method *method, const char *tail);
+void gen_emit_async_write(struct gen_text *out, const struct gen_method *method, const char *tail);
+void gen_emit_async_write_lent(struct gen_text *out, const struct gen_method *method,
+                               const char *tail);
 void gen_emit_service_init(struct gen_text *out, const struct gen_service *service,
                            const char *tail);
 

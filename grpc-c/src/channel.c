@@ -102,7 +102,7 @@ void grpc_c_channel_destroy(grpc_c_channel *channel)
     if (channel == NULL) {
         return;
     }
-    gci_client_end_pending(channel);
+    gci_client_end_handles(channel);
     grpc_channel_destroy(channel->core);
     gci_poller_fini(&channel->poller);
     free_channel(channel);

@@ -1,14 +1,15 @@
 /*
- * Blocking streams.
+ * What blocking and asynchronous streams share: a call's operations and the order of their events.
  *
- * Three operations may be in flight at once: a write (or the half-close), a read, and from open to
- * the end the status. Each has a tag; `in_flight` counts them, and finish frees the stream when it
- * is 0. `lock` guards the rest and each grpc_call_start_batch.
+ * Three operations may be in flight at once: a send (a message or the half-close), a read, and from
+ * the beginning to the end the status; and at first the one that opens the call. Each has a tag;
+ * `in_flight` counts them. When the status is there nothing more is started, so that the count
+ * reaches 0 once.
  *
- *   writing side   open --writes_done, or a write that failed--> closed
+ *   sending side   open --half-close queued, or a send that failed--> closed
  *   reading side   open --end of stream, or an unreadable message--> ended
+ *   call           running --status--> over --nothing in flight--> face->over, the last event
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include <grpc/byte_buffer.h>
@@ -18,147 +19,142 @@
 #include "codec.h"
 #include "status.h"
 
-struct grpc_c_stream {
-    const grpc_c_channel *channel;
-    const struct grpc_c_method *method;
-    grpc_call *core;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    struct gci_tag open_tag;
-    struct gci_tag write_tag;
-    struct gci_tag read_tag;
-    struct gci_tag status_tag;
-    unsigned in_flight; /* lock */
-    bool writing;       /* lock: a write's event has not come */
-    bool write_ok;      /* lock: how the last one ended */
-    bool closed;        /* lock: no more writes */
-    bool reading;       /* lock */
-    bool ended;         /* lock: no more reads */
-    bool over;          /* lock: the status is there */
-    bool plain;         /* lock: messages go uncompressed */
-    bool compressed;    /* reader: the last message came so */
-    bool unreadable;    /* lock: a message could not be unpacked */
-    struct gci_error why;
-    bool opened; /* lock: the headers are there, or will not come */
-    struct gci_metadata sent;
-    grpc_metadata_array headers;
-    struct gci_received received_headers; /* copied when first asked for, by the reader */
-    grpc_byte_buffer *received;
-    struct gci_outcome outcome;
-};
-
-/* -- events, on the channel's thread ---------------------------------------------------------- */
-
-static void event_end(grpc_c_stream *stream)
-{
-    stream->in_flight--;
-    pthread_cond_broadcast(&stream->changed);
-    pthread_mutex_unlock(&stream->lock);
-}
-
-static void on_open(struct gci_tag *tag, bool ok)
-{
-    grpc_c_stream *stream = gci_container_of(tag, grpc_c_stream, open_tag);
-
-    (void)ok;
-    pthread_mutex_lock(&stream->lock);
-    stream->opened = true;
-    event_end(stream);
-}
-
-static void on_write(struct gci_tag *tag, bool ok)
-{
-    grpc_c_stream *stream = gci_container_of(tag, grpc_c_stream, write_tag);
-
-    pthread_mutex_lock(&stream->lock);
-    stream->writing = false;
-    stream->write_ok = ok;
-    event_end(stream);
-}
-
-static void on_read(struct gci_tag *tag, bool ok)
-{
-    grpc_c_stream *stream = gci_container_of(tag, grpc_c_stream, read_tag);
-
-    (void)ok; /* then nothing was received */
-    pthread_mutex_lock(&stream->lock);
-    stream->reading = false;
-    event_end(stream);
-}
-
-static void on_status(struct gci_tag *tag, bool ok)
-{
-    grpc_c_stream *stream = gci_container_of(tag, grpc_c_stream, status_tag);
-
-    (void)ok;
-    pthread_mutex_lock(&stream->lock);
-    stream->over = true;
-    event_end(stream);
-}
-
 /* -- operations; all under the lock ----------------------------------------------------------- */
 
-static void start(grpc_c_stream *stream, const grpc_op *ops, size_t n, struct gci_tag *tag)
+static void start(struct gci_stream *stream, const grpc_op *ops, size_t n, struct gci_tag *tag)
 {
     stream->in_flight++;
     GCI_CHECK(grpc_call_start_batch(stream->core, ops, n, gci_tag_arm(tag), NULL) == GRPC_CALL_OK);
 }
 
-static void wait_while(grpc_c_stream *stream, const bool *condition)
-{
-    while (*condition) {
-        pthread_cond_wait(&stream->changed, &stream->lock);
-    }
-}
-
-/* One send operation, waited for. */
-static bool send_and_wait(grpc_c_stream *stream, const grpc_op *op)
-{
-    GCI_CHECK(!stream->writing); /* one writer */
-    stream->writing = true;
-    start(stream, op, 1, &stream->write_tag);
-    wait_while(stream, &stream->writing);
-    stream->closed = stream->closed || !stream->write_ok;
-    return stream->write_ok;
-}
-
-static bool half_close(grpc_c_stream *stream)
+static void start_send(struct gci_stream *stream)
 {
     grpc_op op = {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
-    bool ok = false;
 
-    if (!stream->closed) {
-        ok = send_and_wait(stream, &op);
-        stream->closed = true;
+    if (stream->first->buffer != NULL) {
+        op.op = GRPC_OP_SEND_MESSAGE;
+        op.flags = stream->first->flags;
+        op.data.send_message.send_message = stream->first->buffer;
     }
-    return ok;
+    start(stream, &op, 1, &stream->send_tag);
 }
 
-/* The next message as it came, NULL at the end. */
-static grpc_byte_buffer *receive(grpc_c_stream *stream)
+static void start_read(struct gci_stream *stream)
 {
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
-    grpc_byte_buffer *buffer;
 
-    GCI_CHECK(!stream->reading); /* one reader */
-    if (stream->ended) {
-        return NULL;
-    }
-    stream->reading = true;
     op.data.recv_message.recv_message = &stream->received;
     start(stream, &op, 1, &stream->read_tag);
-    wait_while(stream, &stream->reading);
-    buffer = stream->received;
-    stream->received = NULL;
-    stream->ended = buffer == NULL;
-    return buffer;
 }
 
-/* -- the public face -------------------------------------------------------------------------- */
+/* -- events, on the channel's thread ---------------------------------------------------------- */
 
-static void begin(grpc_c_stream *stream, const struct grpc_c_call_options *options)
+static void event_end(struct gci_stream *stream)
 {
-    grpc_op open[2] = {gci_client_open_op(stream->core, options, &stream->sent),
+    bool last;
+
+    pthread_mutex_lock(&stream->lock);
+    last = --stream->in_flight == 0;
+    pthread_mutex_unlock(&stream->lock);
+    if (last) {
+        stream->face->over(stream);
+    }
+}
+
+static void deliver(struct gci_stream *stream)
+{
+    grpc_byte_buffer *buffer = stream->received;
+
+    stream->received = NULL;
+    pthread_mutex_lock(&stream->lock);
+    stream->wanted--;
+    stream->ended = stream->ended || buffer == NULL;
+    if (stream->wanted > 0 && !stream->ended && !stream->over) {
+        start_read(stream);
+    }
+    pthread_mutex_unlock(&stream->lock);
+    stream->face->received(stream, buffer);
+    event_end(stream);
+}
+
+static void on_open(struct gci_tag *tag, bool ok)
+{
+    struct gci_stream *stream = gci_container_of(tag, struct gci_stream, open_tag);
+
+    (void)ok;
+    stream->opened = true;
+    stream->face->opened(stream);
+    if (stream->early) {
+        deliver(stream);
+    }
+    event_end(stream);
+}
+
+/* The headers' event may come behind the first message's: the face sees them in their order. */
+static void on_read(struct gci_tag *tag, bool ok)
+{
+    struct gci_stream *stream = gci_container_of(tag, struct gci_stream, read_tag);
+
+    (void)ok; /* then nothing was received */
+    if (stream->opened) {
+        deliver(stream);
+    } else {
+        stream->early = true;
+    }
+}
+
+static void on_sent(struct gci_tag *tag, bool ok)
+{
+    struct gci_stream *stream = gci_container_of(tag, struct gci_stream, send_tag);
+    struct gci_send *send;
+
+    pthread_mutex_lock(&stream->lock);
+    send = stream->first;
+    stream->first = send->next;
+    stream->closed = stream->closed || !ok;
+    if (stream->first != NULL) { /* those behind one that failed fail as well */
+        start_send(stream);
+    }
+    pthread_mutex_unlock(&stream->lock);
+    grpc_byte_buffer_destroy(send->buffer);
+    stream->face->sent(stream, send, ok);
+    event_end(stream);
+}
+
+static void on_status(struct gci_tag *tag, bool ok)
+{
+    struct gci_stream *stream = gci_container_of(tag, struct gci_stream, status_tag);
+
+    (void)ok;
+    pthread_mutex_lock(&stream->lock);
+    stream->over = true;
+    pthread_mutex_unlock(&stream->lock);
+    event_end(stream);
+}
+
+/* -- for the faces ---------------------------------------------------------------------------- */
+
+void gci_stream_init(struct gci_stream *stream, grpc_c_channel *channel,
+                     const struct grpc_c_method *method, const struct grpc_c_call_options *options,
+                     const struct gci_stream_face *face)
+{
+    memset(stream, 0, sizeof(*stream));
+    stream->face = face;
+    stream->channel = channel;
+    stream->method = method;
+    pthread_mutex_init(&stream->lock, NULL);
+    gci_tag_init(&stream->open_tag, on_open);
+    gci_tag_init(&stream->send_tag, on_sent);
+    gci_tag_init(&stream->read_tag, on_read);
+    gci_tag_init(&stream->status_tag, on_status);
+    grpc_metadata_array_init(&stream->headers);
+    gci_outcome_init(&stream->outcome);
+    stream->core = gci_client_call(channel, method, options);
+}
+
+void gci_stream_begin(struct gci_stream *stream, const struct grpc_c_call_options *options)
+{
+    grpc_op open[2] = {gci_client_open_op(stream->core, options, &stream->metadata),
                        {.op = GRPC_OP_RECV_INITIAL_METADATA}};
     grpc_op status = gci_outcome_op(&stream->outcome);
 
@@ -169,149 +165,100 @@ static void begin(grpc_c_stream *stream, const struct grpc_c_call_options *optio
     pthread_mutex_unlock(&stream->lock);
 }
 
-grpc_c_stream *grpc_c_stream_open(grpc_c_channel *channel, const struct grpc_c_method *method,
-                                  const struct grpc_c_call_options *options)
+int gci_stream_send(struct gci_stream *stream, struct gci_send *send)
 {
-    grpc_c_stream *stream = calloc(1, sizeof(*stream));
-
-    if (stream == NULL) {
-        return NULL;
-    }
-    stream->channel = channel;
-    stream->method = method;
-    pthread_mutex_init(&stream->lock, NULL);
-    pthread_cond_init(&stream->changed, NULL);
-    gci_tag_init(&stream->open_tag, on_open);
-    gci_tag_init(&stream->write_tag, on_write);
-    gci_tag_init(&stream->read_tag, on_read);
-    gci_tag_init(&stream->status_tag, on_status);
-    grpc_metadata_array_init(&stream->headers);
-    gci_outcome_init(&stream->outcome);
-    stream->core = gci_client_call(channel, method, options);
-    begin(stream, options);
-    return stream;
-}
-
-int grpc_c_stream_write(grpc_c_stream *stream, const ProtobufCMessage *message)
-{
-    grpc_op op = {.op = GRPC_OP_SEND_MESSAGE};
-    grpc_byte_buffer *buffer = gci_pack(message);
-    bool ok = false;
-
-    op.data.send_message.send_message = buffer;
-    pthread_mutex_lock(&stream->lock);
-    op.flags = stream->plain ? GRPC_WRITE_NO_COMPRESS : 0;
-    if (!stream->closed && !stream->over) {
-        ok = send_and_wait(stream, &op);
-    }
-    pthread_mutex_unlock(&stream->lock);
-    grpc_byte_buffer_destroy(buffer);
-    return ok ? 0 : -1;
-}
-
-int grpc_c_stream_writes_done(grpc_c_stream *stream)
-{
-    bool ok;
+    bool open;
 
     pthread_mutex_lock(&stream->lock);
-    ok = half_close(stream);
+    open = !stream->closed && !stream->over;
+    if (open) {
+        send->next = NULL;
+        send->flags = stream->plain ? GRPC_WRITE_NO_COMPRESS : 0;
+        if (stream->first == NULL) {
+            stream->first = send;
+            start_send(stream);
+        } else {
+            stream->last->next = send;
+        }
+        stream->last = send;
+    }
+    stream->closed = stream->closed || send->buffer == NULL;
     pthread_mutex_unlock(&stream->lock);
-    return ok ? 0 : -1;
+    return open ? 0 : -1;
 }
 
-ProtobufCMessage *grpc_c_stream_read(grpc_c_stream *stream)
+int gci_stream_read(struct gci_stream *stream)
 {
-    grpc_byte_buffer *buffer;
-    ProtobufCMessage *message;
-    struct gci_error error;
+    bool open;
 
     pthread_mutex_lock(&stream->lock);
-    buffer = receive(stream);
-    pthread_mutex_unlock(&stream->lock);
-    if (buffer == NULL) {
-        return NULL;
-    }
-    stream->compressed = gci_is_compressed(buffer);
-    message = gci_client_unpack(stream->channel, stream->method, buffer, &error);
-    if (message == NULL) { /* the rest cannot be trusted: finish will say why */
-        pthread_mutex_lock(&stream->lock);
-        stream->unreadable = true;
-        stream->why = error;
-        stream->ended = true;
-        pthread_mutex_unlock(&stream->lock);
-        grpc_c_stream_cancel(stream);
-    }
-    return message;
-}
-
-const struct grpc_c_metadata *grpc_c_stream_headers(grpc_c_stream *stream, size_t *n)
-{
-    pthread_mutex_lock(&stream->lock);
-    while (!stream->opened) {
-        pthread_cond_wait(&stream->changed, &stream->lock);
+    open = !stream->ended && !stream->over;
+    if (open && stream->wanted++ == 0) {
+        start_read(stream);
     }
     pthread_mutex_unlock(&stream->lock);
-    if (stream->received_headers.list == NULL) {
-        stream->received_headers = gci_metadata_copy(&stream->headers);
-    }
-    *n = stream->received_headers.n;
-    return stream->received_headers.list;
+    return open ? 0 : -1;
 }
 
-void grpc_c_stream_skip_compression(grpc_c_stream *stream, bool skip)
+void gci_stream_skip_compression(struct gci_stream *stream, bool skip)
 {
     pthread_mutex_lock(&stream->lock);
     stream->plain = skip;
     pthread_mutex_unlock(&stream->lock);
 }
 
-bool grpc_c_stream_message_compressed(const grpc_c_stream *stream)
-{
-    return stream->compressed;
-}
-
-void grpc_c_stream_cancel(grpc_c_stream *stream)
-{
-    (void)grpc_call_cancel(stream->core, NULL);
-}
-
-/* Core gives the status only when the messages before it have been taken. */
-static void run_out(grpc_c_stream *stream)
+void gci_stream_cancel(struct gci_stream *stream)
 {
     pthread_mutex_lock(&stream->lock);
-    (void)half_close(stream);
-    while (!stream->over && !stream->ended) {
-        grpc_byte_buffer_destroy(receive(stream));
-    }
-    while (stream->in_flight > 0) {
-        pthread_cond_wait(&stream->changed, &stream->lock);
+    if (stream->core != NULL) {
+        (void)grpc_call_cancel(stream->core, NULL);
     }
     pthread_mutex_unlock(&stream->lock);
 }
 
-static struct gci_received take_headers(grpc_c_stream *stream)
+void gci_stream_refuse(struct gci_stream *stream, const struct gci_error *why)
 {
-    struct gci_received headers = stream->received_headers;
-
-    stream->received_headers = (struct gci_received){NULL, 0};
-    return headers.list != NULL ? headers : gci_metadata_copy(&stream->headers);
+    pthread_mutex_lock(&stream->lock);
+    stream->refused = true;
+    stream->why = *why;
+    stream->ended = true;
+    pthread_mutex_unlock(&stream->lock);
+    gci_stream_cancel(stream);
 }
 
-void grpc_c_stream_finish(grpc_c_stream *stream, struct grpc_c_result *result)
+ProtobufCMessage *gci_stream_unpack(struct gci_stream *stream, grpc_byte_buffer *buffer)
 {
-    run_out(stream);
-    if (result != NULL) {
-        gci_result_from_outcome(result, &stream->outcome, take_headers(stream));
-        if (stream->unreadable) {
-            gci_result_set(result, stream->why.code, stream->why.text);
-        }
+    struct gci_error error;
+    ProtobufCMessage *message = gci_client_unpack(stream->channel, stream->method, buffer, &error);
+
+    if (message == NULL) { /* the rest cannot be trusted */
+        gci_stream_refuse(stream, &error);
     }
-    gpr_free(stream->received_headers.list);
+    return message;
+}
+
+const struct gci_received *gci_stream_headers(struct gci_stream *stream)
+{
+    if (stream->received_headers.list == NULL) {
+        stream->received_headers = gci_metadata_copy(&stream->headers);
+    }
+    return &stream->received_headers;
+}
+
+void gci_stream_end(struct gci_stream *stream, struct grpc_c_result *result)
+{
+    grpc_call *core = stream->core;
+
+    gci_result_from_outcome(result, &stream->outcome, *gci_stream_headers(stream));
+    stream->received_headers = (struct gci_received){NULL, 0};
+    if (stream->refused) {
+        gci_result_set(result, stream->why.code, stream->why.text);
+    }
     grpc_metadata_array_destroy(&stream->headers);
-    gci_metadata_fini(&stream->sent);
+    gci_metadata_fini(&stream->metadata);
     gci_outcome_fini(&stream->outcome);
-    grpc_call_unref(stream->core);
-    pthread_cond_destroy(&stream->changed);
-    pthread_mutex_destroy(&stream->lock);
-    free(stream);
+    pthread_mutex_lock(&stream->lock);
+    stream->core = NULL;
+    pthread_mutex_unlock(&stream->lock);
+    grpc_call_unref(core);
 }

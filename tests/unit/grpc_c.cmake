@@ -26,7 +26,7 @@ target_link_libraries(grpc_c_fixture
     PUBLIC grpc_c grpc_c_echo PkgConfig::CMOCKA Threads::Threads
     PRIVATE payloadstore_warnings)
 
-foreach(test IN ITEMS async calls codec compression hostile cancel lent shutdown listen metadata status tls memory)
+foreach(test IN ITEMS async async_streams calls codec compression hostile cancel lent shutdown listen metadata status tls memory)
     add_executable(test_grpc_c_${test} ${grpc_c_tests_dir}/grpc_c_${test}.c)
     # Some tests look below the public headers, and some speak core's own language.
     target_include_directories(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../../grpc-c/src)
@@ -37,7 +37,7 @@ foreach(test IN ITEMS async calls codec compression hostile cancel lent shutdown
         TIMEOUT 300
         ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1;TMPDIR=${test_work}")
 endforeach()
-foreach(test IN ITEMS async calls cancel compression metadata shutdown tls)
+foreach(test IN ITEMS async async_streams calls cancel compression metadata shutdown tls)
     set_tests_properties(grpc_c_${test} PROPERTIES LABELS "unit;tsan")
 endforeach()
 target_sources(test_grpc_c_tls PRIVATE ${grpc_c_tests_dir}/../lib/work_dir.c)

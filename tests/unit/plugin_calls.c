@@ -373,6 +373,147 @@ static void both_sides_stream_in_turn(void **state)
     finish_with(stream, GRPC_C_OUT_OF_RANGE);
 }
 
+/* -- the same without waiting ----------------------------------------------------------------- */
+
+/* What a stream's callbacks have seen; `done` is written last. */
+struct seen {
+    unsigned messages;
+    unsigned written;
+    uint64_t value; /* of the last message, or of the answer */
+    enum grpc_c_code code;
+    atomic_uint done;
+};
+
+static void await_end(struct seen *seen, grpc_c_async_stream *stream)
+{
+    /* A call that ends at all ends by its deadline. */
+    while (atomic_load(&seen->done) == 0) {
+        struct timespec moment = {0, 1000000};
+        nanosleep(&moment, NULL);
+    }
+    assert_int_equal(atomic_load(&seen->done), 1);
+    grpc_c_async_release(stream);
+}
+
+static void ended(struct seen *seen, const struct grpc_c_result *result)
+{
+    seen->code = result->code;
+    atomic_fetch_add(&seen->done, 1);
+}
+
+static void count_written(grpc_c_async_stream *stream, bool taken, void *user)
+{
+    struct seen *seen = user;
+
+    (void)stream;
+    seen->written += taken;
+}
+
+static void stream_ended(grpc_c_async_stream *stream, const struct grpc_c_result *result,
+                         void *user)
+{
+    (void)stream;
+    ended(user, result);
+}
+
+static void take_sum(grpc_c_async_stream *stream, sum *response, const struct grpc_c_result *result,
+                     void *user)
+{
+    struct seen *seen = user;
+
+    (void)stream;
+    seen->value = (uint64_t)response->total;
+    plugin__other__sum__free_unpacked(response, NULL);
+    ended(seen, result);
+}
+
+static void client_stream_is_answered_by_a_callback(void **state)
+{
+    const struct plugin__shapes__shapes__collect__events events = {.on_written = count_written,
+                                                                   .on_done = take_sum};
+    struct fixture *fixture = *state;
+    struct seen seen = {0};
+    number request = NUMBER;
+    grpc_c_async_stream *stream =
+        plugin__shapes__shapes__collect__async(fixture->channel, &patience, &events, &seen);
+
+    assert_non_null(stream);
+    for (request.value = 1; request.value <= COUNT; request.value++) {
+        assert_int_equal(plugin__shapes__shapes__collect__async_write(stream, &request), 0);
+    }
+    assert_int_equal(grpc_c_async_writes_done(stream), 0);
+    await_end(&seen, stream);
+    assert_int_equal(seen.code, GRPC_C_OK);
+    assert_int_equal(seen.value, COUNT * (COUNT + 1) / 2);
+    assert_int_equal(seen.written, COUNT);
+}
+
+static void take_number(grpc_c_async_stream *stream, number *message, void *user)
+{
+    struct seen *seen = user;
+
+    seen->messages++;
+    seen->value = message->value;
+    plugin__other__number__free_unpacked(message, NULL);
+    (void)grpc_c_async_read(stream);
+}
+
+static void server_stream_is_read_by_a_callback(void **state)
+{
+    const struct plugin__shapes__shapes__spread__events events = {.on_message = take_number,
+                                                                  .on_done = stream_ended};
+    struct fixture *fixture = *state;
+    struct seen seen = {0};
+    number request = NUMBER;
+    grpc_c_async_stream *stream;
+
+    request.value = COUNT;
+    stream = plugin__shapes__shapes__spread__async(fixture->channel, &request, &patience, &events,
+                                                   &seen);
+    assert_non_null(stream);
+    assert_int_equal(grpc_c_async_read(stream), 0);
+    await_end(&seen, stream);
+    assert_int_equal(seen.code, GRPC_C_OK);
+    assert_int_equal(seen.messages, COUNT);
+    assert_int_equal(seen.value, 1);
+}
+
+/* Asks the next question. */
+static void ask_next(grpc_c_async_stream *stream, answer *message, void *user)
+{
+    struct seen *seen = user;
+    question request = QUESTION;
+
+    request.text = "next";
+    free_answer(message);
+    if (++seen->messages == COUNT) {
+        (void)grpc_c_async_writes_done(stream);
+        return;
+    }
+    (void)plugin__shapes__shapes__chat__async_write_lent(stream, &request, NULL, 0);
+    (void)grpc_c_async_read(stream);
+}
+
+static void both_sides_stream_by_callbacks(void **state)
+{
+    const struct plugin__shapes__shapes__chat__events events = {
+        .on_message = ask_next, .on_written = count_written, .on_done = stream_ended};
+    struct fixture *fixture = *state;
+    struct seen seen = {0};
+    question request = QUESTION;
+    grpc_c_async_stream *stream =
+        plugin__shapes__shapes__chat__async(fixture->channel, &patience, &events, &seen);
+
+    assert_non_null(stream);
+    request.text = "next";
+    assert_int_equal(plugin__shapes__shapes__chat__async_write(stream, &request), 0);
+    assert_int_equal(grpc_c_async_read(stream), 0);
+    await_end(&seen, stream);
+    assert_int_equal(seen.code, GRPC_C_OUT_OF_RANGE);
+    assert_int_equal(seen.messages, COUNT);
+    assert_int_equal(seen.written, COUNT);
+}
+
 static void unary_call_without_a_handler_is_unimplemented(void **state)
 {
     struct fixture *fixture = *state;
@@ -406,6 +547,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(client_stream_is_answered_once, setup, teardown),
         cmocka_unit_test_setup_teardown(server_stream_is_read_to_its_end, setup, teardown),
         cmocka_unit_test_setup_teardown(both_sides_stream_in_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(client_stream_is_answered_by_a_callback, setup, teardown),
+        cmocka_unit_test_setup_teardown(server_stream_is_read_by_a_callback, setup, teardown),
+        cmocka_unit_test_setup_teardown(both_sides_stream_by_callbacks, setup, teardown),
         cmocka_unit_test_setup_teardown(unary_call_without_a_handler_is_unimplemented, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(stream_without_a_handler_is_unimplemented, setup, teardown),

@@ -1,10 +1,11 @@
 /*
- * The client: channels, unary calls, blocking or not, and blocking streams.
+ * The client: channels, and calls of all shapes, blocking or not.
  *
- * Threads. A channel may be used from any number of threads at once. A stream may be written by one
- * thread and read by another at the same time; grpc_c_stream_cancel may be called from any.
- * A channel has one thread of its own, on which the `done` of its `__async` calls run: they must
- * not block, make blocking calls on that channel, or destroy it.
+ * Threads. A channel may be used from any number of threads at once. A blocking stream may be
+ * written by one thread and read by another at the same time; grpc_c_stream_cancel may be called
+ * from any, as may all functions of a stream that is not waited for.
+ * A channel has one thread of its own, on which the callbacks of its `__async` calls run, one at a
+ * time: they must not block, make blocking calls on that channel, or destroy it.
  */
 #ifndef GRPC_C_CLIENT_H
 #define GRPC_C_CLIENT_H
@@ -24,6 +25,7 @@ extern "C" {
 
 typedef struct grpc_c_channel grpc_c_channel;
 typedef struct grpc_c_stream grpc_c_stream;
+typedef struct grpc_c_async_stream grpc_c_async_stream;
 typedef struct grpc_c_pending grpc_c_pending;
 
 struct grpc_c_channel_options {
@@ -66,10 +68,12 @@ GRPC_C_API grpc_c_channel *grpc_c_channel_create(const char *target,
                                                  const struct grpc_c_channel_options *options);
 
 /*
- * No blocking call and no stream may be under way on the channel; `__async` calls are cancelled,
- * and the last `done` has returned when it returns. Takes NULL.
+ * No blocking call and no blocking stream may be under way on the channel; `__async` calls are
+ * cancelled, new ones refused, and the last callback has returned when it returns. Takes NULL.
  */
 GRPC_C_API void grpc_c_channel_destroy(grpc_c_channel *channel);
+
+/* -- unary calls that are not waited for ------------------------------------------------------ */
 
 /*
  * Ends an `__async` call with CANCELLED; its `done` is called still. Nothing happens where it is
@@ -80,7 +84,9 @@ GRPC_C_API void grpc_c_pending_cancel(grpc_c_pending *pending);
 /* Gives up the handle, not the call. Also after the channel is gone. Takes NULL. */
 GRPC_C_API void grpc_c_pending_release(grpc_c_pending *pending);
 
-/* No further message will be written. Returns 0, or -1 where the call is over. */
+/* -- blocking streams ------------------------------------------------------------------------- */
+
+/* No further message will be written. 0, or -1 where the call has failed or that was said. */
 GRPC_C_API int grpc_c_stream_writes_done(grpc_c_stream *stream);
 
 /*
@@ -104,6 +110,52 @@ GRPC_C_API void grpc_c_stream_cancel(grpc_c_stream *stream);
  * are read and dropped. `result` may be NULL.
  */
 GRPC_C_API void grpc_c_stream_finish(grpc_c_stream *stream, struct grpc_c_result *result);
+
+/* -- streams that are not waited for ---------------------------------------------------------- */
+
+/*
+ * What happens on such a call is told by the functions of its struct of events, in this order:
+ *
+ *   on_headers, once --> on_message, as often as asked for --> on_done, once, last
+ *                        on_written, once for each message that was taken to be written
+ *
+ * on_headers gets what the server sent before its first message, on_done the status and what came
+ * after the last. Both are valid until the function returns. on_message gets a message, which it
+ * frees, as it is or on another thread. Where the client alone streams there is no on_message:
+ * on_done gets the one answer, which it frees, NULL exactly where the code is not OK. on_written's
+ * `taken` says whether the transport took the message; else the call is over, or about to be.
+ * on_headers and on_written may be NULL.
+ *
+ * Callbacks may come before the `__async` function has returned, which borrows its arguments for
+ * so long; each is given the stream. The handle is good until grpc_c_async_release, and in
+ * callbacks after it; whatever is asked of it once on_done was called is refused.
+ *
+ * A stream that sends one message does so by itself. Core tells the end of a call after its last
+ * message: who asks for no more, and does not want to wait for the deadline, cancels.
+ */
+
+/*
+ * Asks for one more message; may be said again before it has come. Without it nothing is taken
+ * from the server, whose writes then wait (back-pressure). Returns 0, or -1 where no more will
+ * come. Not where on_done gets the answer.
+ */
+GRPC_C_API int grpc_c_async_read(grpc_c_async_stream *stream);
+
+/* No further message will be written. Returns 0, or -1 where it was said, or the call is over. */
+GRPC_C_API int grpc_c_async_writes_done(grpc_c_async_stream *stream);
+
+/* Messages written after it go as they are, though the call compresses; or no longer. */
+GRPC_C_API void grpc_c_async_skip_compression(grpc_c_async_stream *stream, bool skip);
+
+/* Whether the message that on_message was given came compressed. In on_message only. */
+GRPC_C_API bool grpc_c_async_message_compressed(const grpc_c_async_stream *stream);
+
+/* Ends the call with CANCELLED; on_done is called still. Nothing happens where it is over. */
+GRPC_C_API void grpc_c_async_cancel(grpc_c_async_stream *stream);
+
+/* Gives up the handle, not the call. Also in a callback, and after the channel is gone. Takes NULL.
+ */
+GRPC_C_API void grpc_c_async_release(grpc_c_async_stream *stream);
 
 #ifdef __cplusplus
 }

@@ -11,6 +11,7 @@
 
 #include <protobuf-c/protobuf-c.h>
 
+#include "grpc-c/bytes.h"
 #include "grpc-c/client.h"
 #include "grpc-c/server.h"
 #include "grpc-c/status.h"
@@ -83,7 +84,38 @@ GRPC_C_API grpc_c_stream *grpc_c_stream_open(grpc_c_channel *channel,
                                              const struct grpc_c_method *method,
                                              const struct grpc_c_call_options *options);
 GRPC_C_API int grpc_c_stream_write(grpc_c_stream *stream, const ProtobufCMessage *message);
+GRPC_C_API int grpc_c_stream_write_lent(grpc_c_stream *stream, const ProtobufCMessage *message,
+                                        const struct grpc_c_lent *lent, size_t n_lent);
 GRPC_C_API ProtobufCMessage *grpc_c_stream_read(grpc_c_stream *stream);
+
+/*
+ * From an untyped message to a typed callback: on_message with a message of a stream, where
+ * `result` is NULL, or on_done with a call's one answer.
+ */
+typedef void (*grpc_c_arrived)(grpc_c_async_stream *stream, ProtobufCMessage *message,
+                               const struct grpc_c_result *result, void (*typed)(void), void *user);
+
+/* A typed struct of events without its types; see client.h. */
+struct grpc_c_stream_events {
+    void (*on_headers)(grpc_c_async_stream *stream, const struct grpc_c_metadata *headers, size_t n,
+                       void *user);
+    void (*on_written)(grpc_c_async_stream *stream, bool taken, void *user);
+    void (*on_done)(grpc_c_async_stream *stream, const struct grpc_c_result *result, void *user);
+    grpc_c_arrived arrived;
+    void (*typed)(void); /* for `arrived`: on_message; on_done where the client alone streams */
+};
+
+/*
+ * See the typed `__async`, `__async_write` and `__async_write_lent` functions. `request` is NULL
+ * where the client streams. A `message` is packed, and its lent ranges taken over, in any case.
+ */
+GRPC_C_API grpc_c_async_stream *
+grpc_c_stream_async(grpc_c_channel *channel, const struct grpc_c_method *method,
+                    const ProtobufCMessage *request, const struct grpc_c_call_options *options,
+                    const struct grpc_c_stream_events *events, void *user);
+GRPC_C_API int grpc_c_async_write(grpc_c_async_stream *stream, const ProtobufCMessage *message);
+GRPC_C_API int grpc_c_async_write_lent(grpc_c_async_stream *stream, const ProtobufCMessage *message,
+                                       const struct grpc_c_lent *lent, size_t n_lent);
 
 #ifdef __cplusplus
 }
