@@ -210,6 +210,7 @@ static bool open_stream(plc_appender *a)
     a->broken = false;
     a->answered = false;
     a->half_closed_ms = 0;
+    pthread_cond_broadcast(&a->changed); /* for the watchdog: an append may wait already */
     pthread_mutex_unlock(&a->lock);
     if (pthread_create(&a->receiver, NULL, receive, a) != 0) {
         pthread_mutex_lock(&a->lock);
