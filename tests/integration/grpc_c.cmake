@@ -13,3 +13,4 @@ payloadstore_python_test(grpc_c_install "grpc_c_install_test.py;Installed" LABEL
 foreach(test IN ITEMS grpc_c_example grpc_c_install)
     set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT "TEST_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
+payloadstore_python_test(grpc_c_readme grpc_c_readme_test.py LABELS tools TIMEOUT 900)
