@@ -1,0 +1,42 @@
+# Fuzz targets, one a file with LLVMFuzzerTestOneInput. Each is built with replay.c, and run on its
+# corpus as a test; with PAYLOADSTORE_FUZZ (the preset fuzz) with libFuzzer, and run for a while.
+set(fuzz_dir ${CMAKE_CURRENT_LIST_DIR})
+set(fuzz_targets plugin unpack status metadata inflate)
+
+add_custom_target(fuzz)
+foreach(target IN LISTS fuzz_targets)
+    add_executable(fuzz_${target} ${fuzz_dir}/${target}.c)
+    target_link_libraries(fuzz_${target} PRIVATE payloadstore_warnings)
+    add_dependencies(fuzz fuzz_${target})
+    if(PAYLOADSTORE_FUZZ)
+        target_link_options(fuzz_${target} PRIVATE -fsanitize=fuzzer)
+        add_test(NAME fuzz_${target}
+            COMMAND ${fuzz_dir}/run $<TARGET_FILE:fuzz_${target}> ${fuzz_dir}/corpus/${target}
+                    ${CMAKE_BINARY_DIR}/found/${target})
+        set_tests_properties(fuzz_${target} PROPERTIES TIMEOUT 1000000)
+    else()
+        target_sources(fuzz_${target} PRIVATE ${fuzz_dir}/replay.c)
+        add_test(NAME fuzz_${target} COMMAND fuzz_${target} ${fuzz_dir}/corpus/${target})
+        set_tests_properties(fuzz_${target} PROPERTIES TIMEOUT 300)
+    endif()
+    set_tests_properties(fuzz_${target} PROPERTIES LABELS unit)
+endforeach()
+
+# They look below the public headers.
+foreach(target IN ITEMS unpack status metadata inflate)
+    target_include_directories(fuzz_${target} PRIVATE ${fuzz_dir}/../../grpc-c/src)
+    target_link_libraries(fuzz_${target} PRIVATE grpc_c PkgConfig::GRPC)
+endforeach()
+foreach(target IN ITEMS unpack inflate)
+    target_sources(fuzz_${target} PRIVATE ${fuzz_dir}/heap.c)
+    target_link_options(fuzz_${target} PRIVATE LINKER:--wrap=malloc,--wrap=realloc,--wrap=free)
+endforeach()
+foreach(target IN ITEMS unpack status)
+    target_sources(fuzz_${target} PRIVATE ${fuzz_dir}/utf8.c)
+endforeach()
+target_link_libraries(fuzz_plugin PRIVATE grpc_c_plugin)
+target_link_libraries(fuzz_unpack PRIVATE grpc_c_echo payloadstore_proto)
+target_include_directories(fuzz_status PRIVATE ${fuzz_dir}/../../clients/c/src)
+target_link_libraries(fuzz_status PRIVATE payloadstored_parts payloadstore_client payloadstore_proto)
+target_link_options(fuzz_status PRIVATE LINKER:--wrap=grpc_c_call_finish)
+target_link_libraries(fuzz_inflate PRIVATE PkgConfig::ZLIB)
