@@ -113,6 +113,9 @@ static void append(ProtobufCBuffer *base, size_t length, const uint8_t *data)
     struct packer *packer = gci_container_of(base, struct packer, base);
     size_t i = find_range(packer, data, length);
 
+    if (length == 0) { /* of an empty field, whose pointer may be NULL */
+        return;
+    }
     if (i < packer->n_lent) {
         end_run(packer);
         grpc_slice_buffer_add(&packer->out, grpc_slice_ref(packer->slices[i]));
