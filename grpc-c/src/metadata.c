@@ -26,11 +26,12 @@ const char *grpc_c_metadata_fault_text(enum grpc_c_metadata_fault fault)
 
 /* -- what may be sent ------------------------------------------------------------------------- */
 
+/* As core tells it, to which "-bin" alone is text. */
 static bool is_binary(const char *key)
 {
     size_t length = strlen(key);
 
-    return length >= 4 && strcmp(key + length - 4, "-bin") == 0;
+    return length > 4 && strcmp(key + length - 4, "-bin") == 0;
 }
 
 static bool is_reserved(const char *key)
