@@ -170,7 +170,7 @@ static bool check_field(struct walk *walk, const ProtobufCMessageDescriptor *typ
     uint64_t tag;
     bool ok = false;
 
-    if (!read_varint(in, 5, &tag)) {
+    if (!read_varint(in, 5, &tag) || tag >> 3 == 0) {
         return malformed(walk, type);
     }
     switch (tag & 7) {
