@@ -29,6 +29,7 @@ static size_t fit(const char *text, size_t room)
 {
     size_t i = 0;
     size_t encoded = 0;
+    size_t back = 0;
 
     while (text[i] != '\0') {
         unsigned char c = (unsigned char)text[i];
@@ -38,12 +39,12 @@ static size_t fit(const char *text, size_t room)
         }
         i++;
     }
-    if (text[i] != '\0') { /* not in the middle of a character */
-        while (i > 0 && ((unsigned char)text[i] & 0xc0) == 0x80) {
-            i--;
+    if (text[i] != '\0') { /* not in the middle of a character, which has at most four bytes */
+        while (back < 3 && back < i && ((unsigned char)text[i - back] & 0xc0) == 0x80) {
+            back++;
         }
     }
-    return i;
+    return i - back;
 }
 
 static bool need(struct gci_trailer **trailer)
