@@ -15,6 +15,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/*
+ * libFuzzer's change of an input, and a target's own in place of it: both change `data` in place,
+ * up to `max` bytes, and return its new size.
+ */
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
+
+/* Changes a protobuf message of any type, mutate.c; `depth` 0. */
+size_t mutate_message(uint8_t *data, size_t size, size_t max, unsigned depth, unsigned seed);
+
 #define insist(condition)                                                                 \
     do {                                                                                  \
         if (!(condition)) {                                                               \

@@ -125,3 +125,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     gen_request_fini(&request);
     return 0;
 }
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    return mutate_message(data, size, max, 0, seed);
+}

@@ -27,6 +27,7 @@
 #include "grpc/reflection/v1/reflection.pb-c.h"
 #include "payloadstore/v1/payload_store.pb-c.h"
 
+#define HEAD     3
 #define LENT_MAX 12 /* above what gci_pack_lent keeps on the stack */
 #define SLOP     64 /* an allocation that is refused may have been made for a moment */
 
@@ -264,4 +265,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_again(message, &seen);
     protobuf_c_message_free_unpacked(message, NULL);
     return 0;
+}
+
+/* The first bytes say how to read the others. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    if (size <= HEAD || seed % 8 == 0) {
+        return LLVMFuzzerMutate(data, size, max);
+    }
+    return HEAD + mutate_message(data + HEAD, size - HEAD, max - HEAD, 0, seed / 8);
 }
