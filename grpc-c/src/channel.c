@@ -1,4 +1,5 @@
 /* Channels: a connection to a server, and the thread that takes its events. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,41 +16,83 @@
 #define DEFAULT_MAX_RECEIVE  ((size_t)4 << 20)
 #define KEEPALIVE_MS         20000 /* with the timeout: a dead server is found in 30 s */
 #define KEEPALIVE_TIMEOUT_MS 10000
-#define FIRST_RECONNECT_MS   100
-#define SLOWEST_RECONNECT_MS 5000  /* core's own two minutes outlast any restart of a server */
+#define FIRST_CONNECT_MS     100
+#define SLOWEST_CONNECT_MS   5000  /* core's own two minutes outlast any restart of a server */
 #define CONNECT_TIMEOUT_MS   10000 /* TCP and HTTP/2; a busy machine needs more than it seems */
+#define IDLE_TIMEOUT_MS      1800000
 
-static grpc_arg int_arg(const char *key, int value)
+#define MAX_ARGS 16u
+
+struct args {
+    grpc_arg list[MAX_ARGS];
+    size_t n;
+};
+
+static void add_int(struct args *args, const char *key, int value)
 {
-    grpc_arg arg = {.type = GRPC_ARG_INTEGER, .key = (char *)key};
+    grpc_arg *arg = &args->list[args->n++];
 
-    arg.value.integer = value;
-    return arg;
+    GCI_CHECK(args->n <= MAX_ARGS);
+    arg->type = GRPC_ARG_INTEGER;
+    arg->key = (char *)key;
+    arg->value.integer = value;
+}
+
+static void add_ms(struct args *args, const char *key, unsigned ms, int standard)
+{
+    add_int(args, key, ms == 0 ? standard : ms < INT_MAX ? (int)ms : INT_MAX);
+}
+
+static void add_string(struct args *args, const char *key, const char *value)
+{
+    if (value != NULL) {
+        grpc_arg *arg = &args->list[args->n++];
+        GCI_CHECK(args->n <= MAX_ARGS);
+        arg->type = GRPC_ARG_STRING;
+        arg->key = (char *)key;
+        arg->value.string = (char *)value;
+    }
+}
+
+static void add_keepalive(struct args *args, const struct grpc_c_channel_options *options)
+{
+    if (options->keepalive_ms < 0) {
+        return; /* core's own default */
+    }
+    add_ms(args, GRPC_ARG_KEEPALIVE_TIME_MS, (unsigned)options->keepalive_ms, KEEPALIVE_MS);
+    add_ms(args, GRPC_ARG_KEEPALIVE_TIMEOUT_MS, options->keepalive_timeout_ms,
+           KEEPALIVE_TIMEOUT_MS);
+    add_int(args, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, options->keepalive_without_calls);
+    add_int(args, GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
 }
 
 /* Takes the credentials. */
-static grpc_channel *create_core(const char *target, int max_receive, const char *server_name,
+static grpc_channel *create_core(const char *target, int max_receive,
+                                 const struct grpc_c_channel_options *options,
                                  grpc_channel_credentials *credentials)
 {
-    grpc_arg args[] = {
-        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, max_receive),
-        int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0), /* inflate.c has bounds */
-        int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
-        int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
-        int_arg(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-        int_arg(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, FIRST_RECONNECT_MS),
-        int_arg(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_TIMEOUT_MS), /* so core calls it */
-        int_arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, SLOWEST_RECONNECT_MS),
-        int_arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* a channel is a connection of its own */
-        int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
-        {.type = GRPC_ARG_STRING, .key = (char *)GRPC_SSL_TARGET_NAME_OVERRIDE_ARG},
-    };
-    size_t n = sizeof(args) / sizeof(args[0]);
-    grpc_channel_args list = {server_name == NULL ? n - 1 : n, args};
+    struct args args = {.n = 0};
     grpc_channel *core;
 
-    args[n - 1].value.string = (char *)server_name;
-    core = grpc_channel_create(target, credentials, &list);
+    add_int(&args, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, max_receive);
+    add_int(&args, GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0); /* inflate.c has bounds */
+    add_int(&args, GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL,
+            1); /* a channel is a connection of its own */
+    add_int(&args, GRPC_ARG_ENABLE_CHANNELZ, 0);
+    add_keepalive(&args, options);
+    add_ms(&args, GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, options->first_connect_ms,
+           FIRST_CONNECT_MS);
+    add_ms(&args, GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, options->slowest_connect_ms,
+           SLOWEST_CONNECT_MS);
+    add_ms(&args, GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, options->connect_timeout_ms,
+           CONNECT_TIMEOUT_MS); /* so core calls it */
+    add_ms(&args, GRPC_ARG_CLIENT_IDLE_TIMEOUT_MS, options->idle_timeout_ms, IDLE_TIMEOUT_MS);
+    add_string(&args, GRPC_ARG_DEFAULT_AUTHORITY, options->authority);
+    add_string(&args, GRPC_ARG_PRIMARY_USER_AGENT_STRING, options->user_agent);
+    add_string(&args, GRPC_SSL_TARGET_NAME_OVERRIDE_ARG,
+               options->tls == NULL ? NULL : options->tls->server_name);
+    core = grpc_channel_create(target, credentials,
+                               &(grpc_channel_args){.num_args = args.n, .args = args.list});
     grpc_channel_credentials_release(credentials);
     return core;
 }
@@ -64,16 +107,18 @@ static void free_channel(grpc_c_channel *channel)
 grpc_c_channel *grpc_c_channel_create(const char *target,
                                       const struct grpc_c_channel_options *options)
 {
-    const struct grpc_c_channel_tls *tls = options == NULL ? NULL : options->tls;
-    size_t max_receive = options == NULL ? 0 : options->max_receive_bytes;
+    static const struct grpc_c_channel_options standard;
     grpc_channel_credentials *credentials;
     grpc_c_channel *channel = calloc(1, sizeof(*channel));
 
+    options = options == NULL ? &standard : options;
     if (channel == NULL) {
         return NULL;
     }
-    max_receive = max_receive == 0 ? DEFAULT_MAX_RECEIVE : max_receive;
-    channel->max_receive = max_receive < INT32_MAX ? max_receive : INT32_MAX;
+    channel->max_receive =
+        options->max_receive_bytes == 0 ? DEFAULT_MAX_RECEIVE : options->max_receive_bytes;
+    channel->max_receive = channel->max_receive < INT32_MAX ? channel->max_receive : INT32_MAX;
+    channel->max_send = options->max_send_bytes == 0 ? SIZE_MAX : options->max_send_bytes;
     pthread_mutex_init(&channel->lock, NULL);
     pthread_cond_init(&channel->changed, NULL);
     gci_library_hold();
@@ -81,13 +126,12 @@ grpc_c_channel *grpc_c_channel_create(const char *target,
     if (gci_poller_start(&channel->poller, "grpc-c/channel") != 0) {
         goto fini_poller;
     }
-    credentials =
-        tls == NULL ? grpc_insecure_credentials_create() : gci_channel_tls_credentials(tls);
+    credentials = options->tls == NULL ? grpc_insecure_credentials_create()
+                                       : gci_channel_tls_credentials(options->tls);
     if (credentials == NULL) {
         goto fini_poller;
     }
-    channel->core = create_core(target, (int)channel->max_receive,
-                                tls == NULL ? NULL : tls->server_name, credentials);
+    channel->core = create_core(target, (int)channel->max_receive, options, credentials);
     return channel;
 
 fini_poller:
@@ -108,6 +152,8 @@ void grpc_c_channel_destroy(grpc_c_channel *channel)
     free_channel(channel);
     gci_library_release();
 }
+
+/* -- calls ------------------------------------------------------------------------------------ */
 
 static gpr_timespec deadline_of(const struct grpc_c_call_options *options)
 {
@@ -137,6 +183,22 @@ static void refuse(grpc_call *core, const struct grpc_c_metadata *entry,
                                            ? GRPC_STATUS_RESOURCE_EXHAUSTED
                                            : GRPC_STATUS_INVALID_ARGUMENT,
                                        text, NULL);
+}
+
+bool gci_client_may_send(const grpc_c_channel *channel, grpc_call *core,
+                         const grpc_byte_buffer *message)
+{
+    size_t length = message->data.raw.slice_buffer.length;
+    char text[128];
+
+    if (length <= channel->max_send) {
+        return true;
+    }
+    (void)snprintf(text, sizeof(text),
+                   "a message of %zu bytes is larger than this channel's limit of %zu", length,
+                   channel->max_send);
+    (void)grpc_call_cancel_with_status(core, GRPC_STATUS_RESOURCE_EXHAUSTED, text, NULL);
+    return false;
 }
 
 grpc_op gci_client_open_op(grpc_call *core, const struct grpc_c_call_options *options,

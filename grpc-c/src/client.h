@@ -26,6 +26,7 @@ struct grpc_c_channel {
     grpc_channel *core;
     struct gci_poller poller;
     size_t max_receive;   /* bytes of one message, also inflated */
+    size_t max_send;      /* before it is compressed */
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
     struct gci_handle *handles; /* calls whose last callback has not returned */
@@ -73,14 +74,16 @@ struct gci_unary {
     grpc_byte_buffer *request;
     grpc_byte_buffer *response;
     struct gci_outcome outcome;
+    grpc_call *core;
+    bool tell_peer;
 };
 
 /* Serialises the request. `done` gets `tag` when the call is over. */
 void gci_unary_init(struct gci_unary *unary, const ProtobufCMessage *request,
                     void (*done)(struct gci_tag *tag, bool ok));
 
-/* The last thing done to it before its event. */
-void gci_unary_start(struct gci_unary *unary, grpc_call *core,
+/* The last thing done to it before its event. Borrows `core` until gci_unary_end. */
+void gci_unary_start(struct gci_unary *unary, const grpc_c_channel *channel, grpc_call *core,
                      const struct grpc_c_call_options *options);
 
 /* After its event: fills `result`, frees what it has, and returns the answer, NULL where not OK. */
@@ -124,9 +127,10 @@ struct gci_stream {
     bool ended;             /* lock: nothing more is read */
     bool over;              /* lock: the status is there */
     bool plain;             /* lock: messages go uncompressed */
-    bool refused;           /* lock: by us, for `why` */
-    bool opened;            /* channel's thread */
-    bool early;             /* channel's thread: a message came before the headers' event */
+    bool tell_peer;
+    bool refused; /* lock: by us, for `why` */
+    bool opened;  /* channel's thread */
+    bool early;   /* channel's thread: a message came before the headers' event */
     struct gci_error why;
     struct gci_metadata metadata;
     grpc_metadata_array headers;
@@ -171,6 +175,10 @@ void gci_stream_end(struct gci_stream *stream, struct grpc_c_result *result);
 /* A new call of the method, on the channel's queue; `options` may be NULL. */
 grpc_call *gci_client_call(grpc_c_channel *channel, const struct grpc_c_method *method,
                            const struct grpc_c_call_options *options);
+
+/* False where the message is too large: the call is cancelled with RESOURCE_EXHAUSTED. */
+bool gci_client_may_send(const grpc_c_channel *channel, grpc_call *core,
+                         const grpc_byte_buffer *message);
 
 /*
  * The operation that opens it, with what it sends in `metadata`, which holds nothing and lives

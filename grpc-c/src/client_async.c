@@ -89,6 +89,6 @@ int grpc_c_unary_async(grpc_c_channel *channel, const struct grpc_c_method *meth
     pending->done = done;
     pending->arg = arg;
     gci_unary_init(&pending->unary, request, on_answered);
-    gci_unary_start(&pending->unary, pending->core, options);
+    gci_unary_start(&pending->unary, channel, pending->core, options);
     return 0;
 }

@@ -18,7 +18,7 @@ void gci_unary_init(struct gci_unary *unary, const ProtobufCMessage *request,
     unary->request = gci_pack(request);
 }
 
-void gci_unary_start(struct gci_unary *unary, grpc_call *core,
+void gci_unary_start(struct gci_unary *unary, const grpc_c_channel *channel, grpc_call *core,
                      const struct grpc_c_call_options *options)
 {
     grpc_op ops[6] = {
@@ -30,6 +30,9 @@ void gci_unary_start(struct gci_unary *unary, grpc_call *core,
         gci_outcome_op(&unary->outcome),
     };
 
+    unary->core = core;
+    unary->tell_peer = options != NULL && options->tell_peer;
+    (void)gci_client_may_send(channel, core, unary->request);
     ops[1].data.send_message.send_message = unary->request;
     ops[3].data.recv_initial_metadata.recv_initial_metadata = &unary->headers;
     ops[4].data.recv_message.recv_message = &unary->response;
@@ -64,6 +67,9 @@ ProtobufCMessage *gci_unary_end(struct gci_unary *unary, const grpc_c_channel *c
     ProtobufCMessage *message = NULL;
 
     gci_result_from_outcome(result, &unary->outcome, gci_metadata_copy(&unary->headers));
+    if (unary->tell_peer) {
+        gci_result_set_peer(result, unary->core);
+    }
     if (result->code == GRPC_C_OK) {
         message = take_response(unary, channel, method, result);
     }
@@ -120,7 +126,7 @@ ProtobufCMessage *grpc_c_unary(grpc_c_channel *channel, const struct grpc_c_meth
     pthread_mutex_init(&waiting.lock, NULL);
     pthread_cond_init(&waiting.changed, NULL);
     gci_unary_init(&waiting.unary, request, on_done);
-    gci_unary_start(&waiting.unary, core, options);
+    gci_unary_start(&waiting.unary, channel, core, options);
     wait_for(&waiting);
     message = gci_unary_end(&waiting.unary, channel, method, result == NULL ? &unwanted : result);
     grpc_call_unref(core);

@@ -149,6 +149,7 @@ void gci_stream_init(struct gci_stream *stream, grpc_c_channel *channel,
     gci_tag_init(&stream->status_tag, on_status);
     grpc_metadata_array_init(&stream->headers);
     gci_outcome_init(&stream->outcome);
+    stream->tell_peer = options != NULL && options->tell_peer;
     stream->core = gci_client_call(channel, method, options);
 }
 
@@ -165,12 +166,20 @@ void gci_stream_begin(struct gci_stream *stream, const struct grpc_c_call_option
     pthread_mutex_unlock(&stream->lock);
 }
 
+/* Under the lock. */
+static bool may_send(struct gci_stream *stream, const grpc_byte_buffer *message)
+{
+    stream->closed = !gci_client_may_send(stream->channel, stream->core, message);
+    return !stream->closed;
+}
+
 int gci_stream_send(struct gci_stream *stream, struct gci_send *send)
 {
     bool open;
 
     pthread_mutex_lock(&stream->lock);
-    open = !stream->closed && !stream->over;
+    open = !stream->closed && !stream->over &&
+           (send->buffer == NULL || may_send(stream, send->buffer));
     if (open) {
         send->next = NULL;
         send->flags = stream->plain ? GRPC_WRITE_NO_COMPRESS : 0;
@@ -251,6 +260,9 @@ void gci_stream_end(struct gci_stream *stream, struct grpc_c_result *result)
 
     gci_result_from_outcome(result, &stream->outcome, *gci_stream_headers(stream));
     stream->received_headers = (struct gci_received){NULL, 0};
+    if (stream->tell_peer) {
+        gci_result_set_peer(result, core);
+    }
     if (stream->refused) {
         gci_result_set(result, stream->why.code, stream->why.text);
     }

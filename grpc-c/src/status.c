@@ -8,6 +8,7 @@
 
 #include "grpc-c/client.h"
 #include "status.h"
+#include "tls.h"
 
 const char *grpc_c_code_name(int code)
 {
@@ -187,6 +188,12 @@ void gci_result_from_outcome(struct grpc_c_result *result, const struct gci_outc
     take_details(&outcome->trailing, result);
 }
 
+void gci_result_set_peer(struct grpc_c_result *result, grpc_call *core)
+{
+    result->peer = grpc_call_get_peer(core);
+    result->identity = gci_identity(core);
+}
+
 void gci_result_set(struct grpc_c_result *result, enum grpc_c_code code, const char *message)
 {
     gpr_free(result->message);
@@ -204,6 +211,8 @@ void grpc_c_result_fini(struct grpc_c_result *result)
         gpr_free(result->details);
         gpr_free(result->headers);
         gpr_free(result->trailers);
+        gpr_free(result->peer);
+        gpr_free(result->identity);
         memset(result, 0, sizeof(*result));
     }
 }

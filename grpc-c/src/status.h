@@ -58,6 +58,9 @@ grpc_op gci_outcome_op(struct gci_outcome *outcome);
 void gci_result_from_outcome(struct grpc_c_result *result, const struct gci_outcome *outcome,
                              struct gci_received headers);
 
+/* Says who answered the call. */
+void gci_result_set_peer(struct grpc_c_result *result, grpc_call *core);
+
 /* Replaces the status that `result` holds; what was received stays. */
 void gci_result_set(struct grpc_c_result *result, enum grpc_c_code code, const char *message);
 

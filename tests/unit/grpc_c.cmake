@@ -26,7 +26,8 @@ target_link_libraries(grpc_c_fixture
     PUBLIC grpc_c grpc_c_echo PkgConfig::CMOCKA Threads::Threads
     PRIVATE payloadstore_warnings)
 
-foreach(test IN ITEMS async async_streams calls codec compression hostile cancel lent shutdown listen metadata status tls memory)
+foreach(test IN ITEMS async async_streams calls channel codec compression hostile cancel lent shutdown listen metadata status tls memory
+    memory_client)
     add_executable(test_grpc_c_${test} ${grpc_c_tests_dir}/grpc_c_${test}.c)
     # Some tests look below the public headers, and some speak core's own language.
     target_include_directories(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../../grpc-c/src)
@@ -37,15 +38,20 @@ foreach(test IN ITEMS async async_streams calls codec compression hostile cancel
         TIMEOUT 300
         ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1;TMPDIR=${test_work}")
 endforeach()
-foreach(test IN ITEMS async async_streams calls cancel compression metadata shutdown tls)
+foreach(test IN ITEMS async async_streams calls cancel channel compression metadata shutdown tls)
     set_tests_properties(grpc_c_${test} PROPERTIES LABELS "unit;tsan")
 endforeach()
-target_sources(test_grpc_c_tls PRIVATE ${grpc_c_tests_dir}/../lib/work_dir.c)
-target_include_directories(test_grpc_c_tls PRIVATE ${grpc_c_tests_dir}/../lib)
-target_compile_definitions(test_grpc_c_tls
-    PRIVATE TEST_MAKE_CERTIFICATES="${grpc_c_tests_dir}/../lib/make-certificates")
-target_link_options(test_grpc_c_memory
-    PRIVATE -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc)
+foreach(test IN ITEMS tls memory_client)
+    target_sources(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../lib/work_dir.c)
+    target_include_directories(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../lib)
+    target_compile_definitions(test_grpc_c_${test}
+        PRIVATE TEST_MAKE_CERTIFICATES="${grpc_c_tests_dir}/../lib/make-certificates")
+endforeach()
+foreach(test IN ITEMS memory memory_client)
+    target_sources(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/alloc_fails.c)
+    target_link_options(test_grpc_c_${test} PRIVATE
+        LINKER:--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup)
+endforeach()
 
 # Ten thousand streams at once, in each preset.
 add_executable(test_grpc_c_storm ${grpc_c_tests_dir}/grpc_c_storm.c)

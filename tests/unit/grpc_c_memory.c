@@ -1,47 +1,12 @@
 /*
  * Memory that runs out: each allocation of the library fails in turn, and nothing crashes, leaks or
- * hangs. The linker puts these functions in front of malloc's for this program and the library,
- * not for gRPC core, which aborts by design.
+ * hangs.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloc_fails.h"
 #include "grpc_c_fixture.h"
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-
-/* Allocations that still succeed before one fails; negative: none fails. */
-static atomic_int countdown = -1;
-
-static bool fails(void)
-{
-    return atomic_load(&countdown) >= 0 && atomic_fetch_sub(&countdown, 1) == 0;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *memory, size_t size)
-{
-    return fails() ? NULL : __real_realloc(memory, size);
-}
-
-static bool has_failed(void)
-{
-    return atomic_load(&countdown) < 0;
-}
 
 static void silent(enum grpc_c_log_level level, const char *line)
 {
@@ -73,15 +38,15 @@ static void a_server_that_cannot_be_made_is_destroyed(void **state)
     (void)state;
     for (;; n++) {
         bool made;
-        atomic_store(&countdown, n);
+        alloc_fails_after(n);
         made = make_server();
-        if (!has_failed()) {
+        if (!alloc_has_failed()) {
             assert_true(made);
             break;
         }
         assert_false(made);
     }
-    atomic_store(&countdown, -1);
+    alloc_fails_never();
     assert_in_range(n, 10, 1000);
 }
 
@@ -168,10 +133,10 @@ static void a_call_short_of_memory_ends_and_the_next_one_works(void **state)
     fixture_start(&fixture, &options, &handlers);
     for (int n = 0; failed; n++) {
         echo_request request = ECHO_REQUEST;
-        atomic_store(&countdown, n);
+        alloc_fails_after(n);
         call_all(&fixture);
-        failed = has_failed();
-        atomic_store(&countdown, -1);
+        failed = alloc_has_failed();
+        alloc_fails_never();
         /* The one accept was lost at times, and always came back. */
         grpcc__test__echo_response__free_unpacked(echo_ok(fixture.channel, &request), NULL);
         assert_in_range(n, 0, 1000);
@@ -183,7 +148,7 @@ static void a_call_short_of_memory_ends_and_the_next_one_works(void **state)
 static void a_channel_that_cannot_be_made_is_null(void **state)
 {
     (void)state;
-    atomic_store(&countdown, 0);
+    alloc_fails_after(0);
     assert_null(grpc_c_channel_create("127.0.0.1:1", NULL));
 }
 

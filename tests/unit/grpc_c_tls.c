@@ -154,6 +154,31 @@ static void a_server_proves_who_it_is(void **state)
     fixture_stop(&fixture);
 }
 
+static void a_client_learns_who_the_server_is(void **state)
+{
+    struct grpc_c_call_options telling = {.timeout_ms = PATIENCE_MS, .tell_peer = true};
+    struct grpc_c_server_tls tls = server_tls();
+    struct grpc_c_channel_tls right = client_tls("ca.pem", CERTIFIED);
+    struct grpc_c_result result = {0};
+    struct fixture fixture;
+    echo_request request = ECHO_REQUEST;
+    ProtobufCMessage *response;
+
+    (void)state;
+    serve(&fixture, &tls);
+    fixture.channel = connect_with(&fixture, &right);
+    response = grpc_c_unary(fixture.channel, echo_unary, &request.base, &telling, &result);
+    assert_non_null(response);
+    protobuf_c_message_free_unpacked(response, NULL);
+    assert_non_null(result.identity);
+    assert_string_equal(result.identity->subject, "CN=server");
+    assert_string_equal(result.identity->common_name, "server");
+    assert_int_equal(result.identity->n_names, 3);
+    assert_string_equal(result.identity->names[0], "localhost");
+    grpc_c_result_fini(&result);
+    fixture_stop(&fixture);
+}
+
 static struct grpc_c_channel_tls client_named(const char *certificate, const char *key)
 {
     struct grpc_c_channel_tls tls = client_tls("ca.pem", CERTIFIED);
@@ -408,6 +433,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_server_proves_who_it_is),
+        cmocka_unit_test(a_client_learns_who_the_server_is),
         cmocka_unit_test(a_client_proves_who_it_is),
         cmocka_unit_test(a_client_may_be_let_in_without),
         cmocka_unit_test(a_certificate_that_was_not_asked_for_is_nobodys),

@@ -28,14 +28,37 @@ typedef struct grpc_c_stream grpc_c_stream;
 typedef struct grpc_c_async_stream grpc_c_async_stream;
 typedef struct grpc_c_pending grpc_c_pending;
 
+/* Zero means the default everywhere, so that `= {0}` is a good set of options. */
 struct grpc_c_channel_options {
     size_t max_receive_bytes; /* largest message taken, inflated; 0: 4 MiB, at most 2 GiB */
+    size_t max_send_bytes;    /* largest message sent, before compression; 0: no limit. A larger one
+                                 ends its call with RESOURCE_EXHAUSTED */
     const struct grpc_c_channel_tls *tls; /* NULL: plaintext */
+    const char *authority;     /* sent as :authority; with TLS the certificate must be for it, too;
+                                  NULL: the target's host and port, or tls->server_name */
+    const char *user_agent;    /* put in front of gRPC's own user-agent; NULL: nothing */
+    unsigned first_connect_ms; /* pause after the first failed attempt to connect, then growing by
+                                  1.6 with a fifth at random; 0: 100 */
+    unsigned slowest_connect_ms; /* and no longer than this; 0: 5,000 */
+    unsigned connect_timeout_ms; /* of one attempt: TCP, TLS and HTTP/2; 0: 10,000 */
+    unsigned idle_timeout_ms;    /* disconnect after so long without a call; 0: 30 minutes, at least
+                                    1,000 */
+    /*
+     * A server from which nothing has come for keepalive_ms, while a call runs, is pinged; where it
+     * does not answer for keepalive_timeout_ms the connection is given up, and its calls end with
+     * UNAVAILABLE. Servers may take offence at pings more often than they allow, many at more than
+     * one in five minutes, and close the connection; grpc-c's take one in five seconds.
+     */
+    int keepalive_ms;              /* 0: 20,000; negative: never */
+    unsigned keepalive_timeout_ms; /* 0: 10,000 */
+    bool keepalive_without_calls;  /* and while no call runs */
 };
 
 struct grpc_c_call_options {
     int64_t timeout_ms;  /* from the start of the call; 0: no deadline */
-    bool wait_for_ready; /* wait for the server to come up instead of failing with UNAVAILABLE */
+    bool wait_for_ready; /* wait for the server to come up, to the deadline; else a call fails with
+                            UNAVAILABLE where the last attempt to connect has failed */
+    bool tell_peer;      /* the result says who answered */
     /* Sent with the call; borrowed until the function returns. An entry that cannot be sent ends
        the call with INVALID_ARGUMENT, a message that names it, and nothing sent. */
     const struct grpc_c_metadata *metadata;
@@ -53,7 +76,10 @@ struct grpc_c_result {
     size_t n_headers;
     struct grpc_c_metadata *trailers; /* and after them; both owned by the result */
     size_t n_trailers;
-    bool compressed; /* a unary call's answer came so */
+    bool compressed; /* the one answer of a call that is not read from a stream came so */
+    char *peer;      /* "ipv4:127.0.0.1:50051", with tell_peer; the target where nobody answered */
+    struct grpc_c_identity *identity; /* whom the server's certificate names, with tell_peer; NULL:
+                                         it proved nothing; both owned by the result */
 };
 
 /* Frees what a result owns and zeroes it. Takes a zeroed one and NULL. */
@@ -72,6 +98,22 @@ GRPC_C_API grpc_c_channel *grpc_c_channel_create(const char *target,
  * cancelled, new ones refused, and the last callback has returned when it returns. Takes NULL.
  */
 GRPC_C_API void grpc_c_channel_destroy(grpc_c_channel *channel);
+
+enum grpc_c_channel_state {
+    GRPC_C_CHANNEL_IDLE, /* not connected: nothing has been asked for, or not for long */
+    GRPC_C_CHANNEL_CONNECTING,
+    GRPC_C_CHANNEL_READY,
+    GRPC_C_CHANNEL_FAILED /* could not connect, or lost its connection; tries again by itself */
+};
+
+/* The state of the moment. */
+GRPC_C_API enum grpc_c_channel_state grpc_c_channel_state(grpc_c_channel *channel);
+
+/*
+ * Connects and waits until the channel is ready, however often that fails. Returns 0, or -1 where
+ * `timeout_ms` have passed; 0: no limit. Calls need not wait for it. A blocking call.
+ */
+GRPC_C_API int grpc_c_channel_wait_ready(grpc_c_channel *channel, int64_t timeout_ms);
 
 /* -- unary calls that are not waited for ------------------------------------------------------ */
 

@@ -51,7 +51,7 @@ struct grpc_c_channel_tls {
 GRPC_C_API int grpc_c_channel_tls_check(const struct grpc_c_channel_tls *tls, char *error,
                                         size_t size);
 
-/* Whom a client's certificate names, after it was checked against client_ca_file. */
+/* Whom a peer's certificate names, after it was checked: against client_ca_file, or ca_file. */
 struct grpc_c_identity {
     const char *subject;     /* "CN=broker-1,O=tests" */
     const char *common_name; /* of the subject; NULL: it has none */
