@@ -143,6 +143,92 @@ static void a_store_is_deleted_by_name_and_incarnation(void **state)
     plc_stat_fini(&stat);
 }
 
+/* The names that were told, each with a comma; no more after `enough`. */
+struct names {
+    char text[200];
+    size_t n, enough;
+};
+
+static bool add_name(void *arg, const char *store)
+{
+    struct names *names = arg;
+    size_t length = strlen(names->text);
+    snprintf(names->text + length, sizeof names->text - length, "%s,", store);
+    return ++names->n != names->enough;
+}
+
+static void stores_are_named_in_order(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const made[] = {"b", "a.1", "Z"};
+    struct names names = {.enough = 100};
+    struct plc_ref ref;
+    assert_ok(f, plc_list_stores(f->client, NULL, add_name, &names, &f->error));
+    assert_string_equal(names.text, "");
+    for (size_t i = 0; i < 3; i++) {
+        const struct plc_call call = {.store = made[i]};
+        assert_ok(f, plc_append(f->client, &call, "a", 1, PLC_BUFFERED, &ref, &f->error));
+    }
+    assert_ok(f, plc_list_stores(f->client, NULL, add_name, &names, &f->error));
+    assert_string_equal(names.text, "Z,a.1,b,");
+    names = (struct names){.enough = 2};
+    assert_code(f, plc_list_stores(f->client, NULL, add_name, &names, &f->error), PLC_STOPPED);
+    assert_string_equal(names.text, "Z,a.1,");
+    assert_code(f, plc_list_stores(f->client, NULL, NULL, NULL, &f->error), PLC_INVALID_ARGUMENT);
+}
+
+static void keep_damaged(void *arg, const struct plc_damaged *damaged, size_t n)
+{
+    struct plc_damaged *last = arg;
+    assert_string_not_equal(damaged[n - 1].message, "");
+    *last = damaged[n - 1];
+}
+
+static bool verify_no_more(void *arg, const struct plc_verified *so_far)
+{
+    (void)arg;
+    return so_far->records_checked > 1000;
+}
+
+static void flip(const struct fixture *f, long offset)
+{
+    char path[PATH_MAX + 100];
+    snprintf(path, sizeof path, "%s/data/%s/payload_0000.dat", f->server.dir, STORE);
+    FILE *file = fopen(path, "r+");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, offset, SEEK_SET), 0);
+    assert_int_equal(fputc('X', file), 'X');
+    assert_int_equal(fclose(file), 0);
+}
+
+static void verifying_finds_the_one_damaged_record(void **state)
+{
+    struct fixture *f = *state;
+    struct plc_verified verified;
+    struct plc_damaged damaged = {.code = PLC_OK};
+    const struct plc_verify_callbacks callbacks = {.damaged = keep_damaged, .arg = &damaged};
+    const struct plc_verify_callbacks impatient = {.progress = verify_no_more};
+    assert_code(f, plc_verify(f->client, NULL, 0, NULL, &verified, &f->error), PLC_NOT_FOUND);
+    append(f, "good", 4);
+    struct plc_ref bad = append(f, "will be bad", 11);
+    append(f, "good", 4);
+    assert_ok(f, plc_verify(f->client, NULL, 0, &callbacks, &verified, &f->error));
+    assert_int_equal(verified.records_checked, 3);
+    assert_int_equal(verified.bytes_checked, 19 + 3 * 4);
+    assert_int_equal(verified.bytes_total, verified.bytes_checked);
+    assert_int_equal(verified.damaged, 0);
+    flip(f, (long)bad.offset + 4);
+    assert_ok(f, plc_verify(f->client, NULL, 0, &callbacks, &verified, &f->error));
+    assert_int_equal(verified.damaged, 1);
+    assert_int_equal(damaged.code, PLC_DATA_LOSS);
+    assert_int_equal(damaged.ref.offset, bad.offset);
+    assert_int_equal(damaged.ref.length, bad.length);
+    assert_ok(f, plc_verify(f->client, NULL, 1 << 20, NULL, &verified, &f->error));
+    assert_int_equal(verified.damaged, 1);
+    assert_code(f, plc_verify(f->client, NULL, 0, &impatient, &verified, &f->error), PLC_STOPPED);
+    assert_code(f, plc_verify(f->client, NULL, 0, NULL, NULL, &f->error), PLC_INVALID_ARGUMENT);
+}
+
 static void hostile_arguments_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -305,6 +391,8 @@ int main(void)
         TEST(a_seal_with_nothing_new_is_the_same_one),
         TEST(a_zombie_is_told_apart_by_its_code),
         TEST(a_store_is_deleted_by_name_and_incarnation),
+        TEST(stores_are_named_in_order),
+        TEST(verifying_finds_the_one_damaged_record),
         TEST(hostile_arguments_are_refused),
         TEST(a_payload_beyond_a_limit_is_refused_and_harms_nothing),
         TEST(a_target_where_nobody_listens_is_unavailable),

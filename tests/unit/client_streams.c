@@ -219,6 +219,25 @@ static void on_refs(grpc_c_call *call, const Payloadstore__V1__ReadStreamRequest
     grpc_c_call_read(call);
 }
 
+/* Pages of two of the five names; a page's token is the name it begins with. */
+static void on_list(grpc_c_call *call, const Payloadstore__V1__ListStoresRequest *request,
+                    void *user)
+{
+    static const char *const names[] = {"a", "b", "c", "d", "e"};
+    struct fixture *f = user;
+    Payloadstore__V1__ListStoresResponse response = PAYLOADSTORE__V1__LIST_STORES_RESPONSE__INIT;
+    size_t first = request->page_token[0] == '\0' ? 0 : (size_t)(request->page_token[0] - 'a');
+    f->requests++;
+    if (f->manner == BREAK && first > 0) {
+        grpc_c_call_fail(call, GRPC_C_UNAVAILABLE, "stopping");
+        return;
+    }
+    response.stores = (char **)&names[first];
+    response.n_stores = first + 2 <= 5 ? 2 : 1;
+    response.next_page_token = (char *)(first + 2 <= 4 ? names[first + 2] : "");
+    payloadstore__v1__payload_store__list_stores__reply(call, &response);
+}
+
 /* -- the fixture ------------------------------------------------------------------------------- */
 
 static int set_up(void **state)
@@ -234,6 +253,7 @@ static int set_up(void **state)
         .read_stream = on_stream,
         .read_stream__message = on_refs,
         .seal = on_seal,
+        .list_stores = on_list,
         .compact_sealed = on_stream,
         .compact_sealed__message = on_compact,
         .user = f,
@@ -581,6 +601,26 @@ static void more_results_than_refs_are_not_believed(void **state)
     assert_int_equal(told, 1);
 }
 
+/* -- listing ---------------------------------------------------------------------------------- */
+
+static bool add_name(void *arg, const char *store)
+{
+    strcat(arg, store);
+    return true;
+}
+
+static void stores_are_listed_page_by_page(void **state)
+{
+    struct fixture *f = *state;
+    char names[20] = "";
+    assert_int_equal(plc_list_stores(f->client, NULL, add_name, names, &f->error), PLC_OK);
+    assert_string_equal(names, "abcde");
+    assert_int_equal(f->requests, 3);
+    f->manner = BREAK;
+    assert_int_equal(plc_list_stores(f->client, NULL, add_name, names, &f->error), PLC_UNAVAILABLE);
+    assert_string_equal(names, "abcdeab");
+}
+
 /* -- what a compaction carries ----------------------------------------------------------------- */
 
 static size_t no_live(void *arg, struct plc_ref *refs, size_t max)
@@ -661,6 +701,7 @@ int main(void)
         TEST(many_refs_are_read_in_order_and_a_bad_one_is_a_result),
         TEST(a_reading_that_breaks_off_says_how_far_it_came),
         TEST(more_results_than_refs_are_not_believed),
+        TEST(stores_are_listed_page_by_page),
         TEST(a_compaction_carries_by_the_greatest_of_three),
         TEST(a_compaction_carries_what_has_no_answer_yet),
     };

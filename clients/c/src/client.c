@@ -7,6 +7,7 @@
 
 #define MAX_PAYLOAD_DEFAULT ((size_t)64 << 20)
 #define MESSAGE_OVERHEAD    1024 /* bytes around a payload */
+#define DAMAGED_AT_ONCE     256
 
 int64_t plci_now_ms(void)
 {
@@ -179,6 +180,24 @@ struct plc_ref plci_ref_in(const Payloadstore__V1__PayloadRef *ref)
         return (struct plc_ref){0};
     }
     return (struct plc_ref){ref->file_id, ref->offset, ref->length, ref->crc32c};
+}
+
+void plci_tell_damaged(Payloadstore__V1__DamagedRef *const *refs, size_t n,
+                       void (*damaged)(void *arg, const struct plc_damaged *damaged, size_t n),
+                       void *arg)
+{
+    struct plc_damaged told[DAMAGED_AT_ONCE];
+    size_t filled = 0;
+
+    for (size_t i = 0; i < n && damaged != NULL; i++) {
+        told[filled++] = (struct plc_damaged){
+            plci_ref_in(refs[i]->ref),
+            refs[i]->code == GRPC_C_NOT_FOUND ? PLC_NOT_FOUND : PLC_DATA_LOSS, refs[i]->message};
+        if (filled == DAMAGED_AT_ONCE || i == n - 1) {
+            damaged(arg, told, filled);
+            filled = 0;
+        }
+    }
 }
 
 bool plci_durability_out(enum plc_durability durability, Payloadstore__V1__Durability *out)

@@ -5,7 +5,7 @@
 #include "google/protobuf/wrappers.pb-c.h"
 
 #define PER_MESSAGE 4096u /* live refs: at most 30 bytes each, an eighth of 1 MiB */
-#define AT_ONCE     256u  /* relocations and damaged refs told at a time */
+#define AT_ONCE     256u  /* relocations told at a time */
 
 /* A message's live refs; on the heap, some hundred KiB. */
 struct live {
@@ -141,25 +141,6 @@ static bool tell_relocations(struct plci_compaction *c,
     return true;
 }
 
-static void tell_damaged(struct plci_compaction *c,
-                         const Payloadstore__V1__CompactSealedResponse *response)
-{
-    const struct plc_compact_callbacks *callbacks = c->callbacks;
-    struct plc_damaged told[AT_ONCE];
-
-    for (size_t i = 0; i < response->n_damaged && callbacks->damaged != NULL;) {
-        size_t n = 0;
-        while (n < AT_ONCE && i < response->n_damaged) {
-            const Payloadstore__V1__DamagedRef *damaged = response->damaged[i++];
-            told[n++] = (struct plc_damaged){plci_ref_in(damaged->ref),
-                                             damaged->code == GRPC_C_NOT_FOUND ? PLC_NOT_FOUND
-                                                                               : PLC_DATA_LOSS,
-                                             damaged->message};
-        }
-        callbacks->damaged(callbacks->arg, told, n);
-    }
-}
-
 static void tell_progress(const struct plc_compact_callbacks *callbacks,
                           const Payloadstore__V1__CompactionProgress *progress)
 {
@@ -190,7 +171,8 @@ static bool take(struct plci_compaction *c, const Payloadstore__V1__CompactSeale
     if (response->progress != NULL) {
         tell_progress(c->callbacks, response->progress);
     }
-    tell_damaged(c, response);
+    plci_tell_damaged(response->damaged, response->n_damaged, c->callbacks->damaged,
+                      c->callbacks->arg);
     if (response->n_relocations > 0 || response->summary != NULL) {
         c->damaged_told = c->damaged_told || !map_only; /* they come first, and with the list */
     }

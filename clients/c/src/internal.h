@@ -55,6 +55,10 @@ enum plc_code plci_failure(struct plc_error *error, const Payloadstore__V1__Fail
 void plci_ref_out(const struct plc_ref *ref, Payloadstore__V1__PayloadRef *out);
 /* A ref that is not set is all zeroes. */
 struct plc_ref plci_ref_in(const Payloadstore__V1__PayloadRef *ref);
+/* Tells `damaged`, unless it is NULL, some at a time. */
+void plci_tell_damaged(Payloadstore__V1__DamagedRef *const *refs, size_t n,
+                       void (*damaged)(void *arg, const struct plc_damaged *damaged, size_t n),
+                       void *arg);
 /* False where it is no plc_durability. */
 bool plci_durability_out(enum plc_durability durability, Payloadstore__V1__Durability *out);
 

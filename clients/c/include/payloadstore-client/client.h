@@ -166,7 +166,8 @@ PLC_API enum plc_code plc_seal_store(plc_client *client, const struct plc_call *
 PLC_API enum plc_code plc_claim(plc_client *client, const struct plc_call *call, const char *owner,
                                 const uint64_t *if_epoch, uint64_t *epoch, struct plc_error *error);
 
-/* -- stat and delete --------------------------------------------------------------------------- */
+/* -- stat, list, verify and delete
+ * --------------------------------------------------------------------------- */
 
 struct plc_segment_stat {
     uint32_t file_id;
@@ -196,6 +197,49 @@ struct plc_stat {
 PLC_API enum plc_code plc_stat(plc_client *client, const struct plc_call *call,
                                struct plc_stat *stat, struct plc_error *error);
 PLC_API void plc_stat_fini(struct plc_stat *stat);
+
+/*
+ * Names the stores, in byte order: `name` is called on this thread with each, and keeps nothing of
+ * it. False stops it with STOPPED. What is made or deleted meanwhile may be named or not.
+ * call->store means nothing here; the deadline is for a page of 1,000 names.
+ */
+PLC_API enum plc_code plc_list_stores(plc_client *client, const struct plc_call *call,
+                                      bool (*name)(void *arg, const char *store), void *arg,
+                                      struct plc_error *error);
+
+/* A record that cannot be read. */
+struct plc_damaged {
+    struct plc_ref ref;
+    enum plc_code code; /* NOT_FOUND or DATA_LOSS */
+    const char *message;
+};
+
+struct plc_verified {
+    uint64_t records_checked;
+    uint64_t bytes_checked;
+    uint64_t bytes_total; /* falls where a compaction deletes what was not checked yet */
+    uint64_t damaged;     /* records and tails that were told of */
+};
+
+/* What plc_verify tells, on the calling thread; each may be NULL. */
+struct plc_verify_callbacks {
+    /* DATA_LOSS: a record. NOT_FOUND: `length` bytes behind a segment's last whole record. */
+    void (*damaged)(void *arg, const struct plc_damaged *damaged, size_t n);
+    /* A few a second. False stops it with STOPPED. */
+    bool (*progress)(void *arg, const struct plc_verified *so_far);
+    void *arg;
+};
+
+/*
+ * Has the server read and check every record of a store. It reads no more than `bytes_per_second`;
+ * 0: as fast as it goes. Damage is a result and no error. call->deadline_ms is for the whole of it,
+ * and 0 means none: a dead server is found in 30 s. `callbacks` may be NULL. *verified is set
+ * whatever comes back, to what was checked. Errors: NOT_FOUND.
+ */
+PLC_API enum plc_code plc_verify(plc_client *client, const struct plc_call *call,
+                                 uint64_t bytes_per_second,
+                                 const struct plc_verify_callbacks *callbacks,
+                                 struct plc_verified *verified, struct plc_error *error);
 
 /*
  * Deletes a store and its payloads. call->store must be set: nothing is deleted by default.

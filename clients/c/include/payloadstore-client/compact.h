@@ -19,12 +19,6 @@ struct plc_relocation {
     struct plc_ref new_ref;
 };
 
-struct plc_damaged {
-    struct plc_ref ref;
-    enum plc_code code; /* NOT_FOUND or DATA_LOSS */
-    const char *message;
-};
-
 struct plc_compact_progress {
     uint64_t records_done, records_total;
     uint64_t bytes_done, bytes_total;
