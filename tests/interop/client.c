@@ -4,9 +4,10 @@
  *   grpc-c-interop-client --server_host=127.0.0.1 --server_port=10000 --test_case=large_unary
  *
  * With --use_tls=true the server is checked by --ca_file, or the system's authorities, for the name
- * in
- * --server_host_override, or the host. --use_test_ca=true insists on a --ca_file: the suite's own
- * test authority is nobody's here, because tests make certificates anew.
+ * in --server_host_override, or the host. --use_test_ca=true insists on a --ca_file: the suite's
+ * own test authority is nobody's here, because tests make certificates anew.
+ *
+ * --async=true plays a streaming case with calls that are not waited for.
  *
  * Exit status 0 where the case passed.
  */
@@ -17,25 +18,28 @@
 static const struct {
     const char *name;
     void (*run)(grpc_c_channel *channel);
+    void (*run_async)(grpc_c_channel *channel); /* NULL: there is one way */
 } cases[] = {
-    {"empty_unary", do_empty_unary},
-    {"large_unary", do_large_unary},
-    {"client_streaming", do_client_streaming},
-    {"server_streaming", do_server_streaming},
-    {"ping_pong", do_ping_pong},
-    {"empty_stream", do_empty_stream},
-    {"timeout_on_sleeping_server", do_timeout_on_sleeping_server},
-    {"cancel_after_begin", do_cancel_after_begin},
-    {"cancel_after_first_response", do_cancel_after_first_response},
-    {"status_code_and_message", do_status_code_and_message},
-    {"special_status_message", do_special_status_message},
-    {"unimplemented_method", do_unimplemented_method},
-    {"unimplemented_service", do_unimplemented_service},
-    {"custom_metadata", do_custom_metadata},
-    {"client_compressed_unary", do_client_compressed_unary},
-    {"server_compressed_unary", do_server_compressed_unary},
-    {"client_compressed_streaming", do_client_compressed_streaming},
-    {"server_compressed_streaming", do_server_compressed_streaming},
+    {"empty_unary", do_empty_unary, NULL},
+    {"large_unary", do_large_unary, NULL},
+    {"client_streaming", do_client_streaming, do_client_streaming_async},
+    {"server_streaming", do_server_streaming, do_server_streaming_async},
+    {"ping_pong", do_ping_pong, do_ping_pong_async},
+    {"empty_stream", do_empty_stream, do_empty_stream_async},
+    {"timeout_on_sleeping_server", do_timeout_on_sleeping_server,
+     do_timeout_on_sleeping_server_async},
+    {"cancel_after_begin", do_cancel_after_begin, do_cancel_after_begin_async},
+    {"cancel_after_first_response", do_cancel_after_first_response,
+     do_cancel_after_first_response_async},
+    {"status_code_and_message", do_status_code_and_message, NULL},
+    {"special_status_message", do_special_status_message, NULL},
+    {"unimplemented_method", do_unimplemented_method, NULL},
+    {"unimplemented_service", do_unimplemented_service, NULL},
+    {"custom_metadata", do_custom_metadata, NULL},
+    {"client_compressed_unary", do_client_compressed_unary, NULL},
+    {"server_compressed_unary", do_server_compressed_unary, NULL},
+    {"client_compressed_streaming", do_client_compressed_streaming, NULL},
+    {"server_compressed_streaming", do_server_compressed_streaming, NULL},
 };
 
 /* -- what the cases have in common ------------------------------------------------------------ */
@@ -99,11 +103,11 @@ void send_input(grpc_c_stream *stream, size_t size, const bool_value *expect_com
 
 /* -- the program ------------------------------------------------------------------------------ */
 
-static bool run(const char *name, grpc_c_channel *channel)
+static bool run(const char *name, bool async, grpc_c_channel *channel)
 {
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        if (strcmp(cases[i].name, name) == 0) {
-            cases[i].run(channel);
+        if (strcmp(cases[i].name, name) == 0 && (!async || cases[i].run_async != NULL)) {
+            (async ? cases[i].run_async : cases[i].run)(channel);
             return true;
         }
     }
@@ -122,6 +126,7 @@ int main(int argc, char **argv)
     const char *test_case = "large_unary";
     const char *use_tls = "false";
     const char *use_test_ca = "false";
+    const char *async = "false";
     struct grpc_c_channel_tls tls = {0};
     struct grpc_c_channel_options options = {0};
     const struct flag flags[] = {
@@ -130,6 +135,7 @@ int main(int argc, char **argv)
         {"test_case", &test_case},
         {"use_tls", &use_tls},
         {"use_test_ca", &use_test_ca},
+        {"async", &async},
         {"ca_file", &tls.ca_file},
         {"server_host_override", &tls.server_name},
         {NULL, NULL},
@@ -144,7 +150,7 @@ int main(int argc, char **argv)
     (void)snprintf(target, sizeof(target), "%s:%s", host, port);
     channel = grpc_c_channel_create(target, &options);
     expect(channel != NULL);
-    known = run(test_case, channel);
+    known = run(test_case, flag_is_true("async", async), channel);
     grpc_c_channel_destroy(channel);
     return known ? EXIT_SUCCESS : 2;
 }

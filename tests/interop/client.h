@@ -51,6 +51,15 @@ void do_unimplemented_method(grpc_c_channel *channel);
 void do_unimplemented_service(grpc_c_channel *channel);
 void do_custom_metadata(grpc_c_channel *channel);
 
+/* client_async.c */
+void do_client_streaming_async(grpc_c_channel *channel);
+void do_server_streaming_async(grpc_c_channel *channel);
+void do_ping_pong_async(grpc_c_channel *channel);
+void do_empty_stream_async(grpc_c_channel *channel);
+void do_timeout_on_sleeping_server_async(grpc_c_channel *channel);
+void do_cancel_after_begin_async(grpc_c_channel *channel);
+void do_cancel_after_first_response_async(grpc_c_channel *channel);
+
 /* client_compressed.c */
 void do_client_compressed_unary(grpc_c_channel *channel);
 void do_server_compressed_unary(grpc_c_channel *channel);

@@ -8,8 +8,8 @@ grpc_c_generate(interop_proto
 set(interop_dir ${CMAKE_CURRENT_LIST_DIR})
 add_executable(grpc-c-interop-server ${interop_dir}/server.c ${interop_dir}/flags.c)
 add_executable(grpc-c-interop-client
-    ${interop_dir}/client.c ${interop_dir}/client_plain.c ${interop_dir}/client_compressed.c
-    ${interop_dir}/flags.c)
+    ${interop_dir}/client.c ${interop_dir}/client_plain.c ${interop_dir}/client_async.c
+    ${interop_dir}/client_compressed.c ${interop_dir}/flags.c)
 foreach(program IN ITEMS server client)
     target_link_libraries(grpc-c-interop-${program}
         PRIVATE interop_proto Threads::Threads payloadstore_warnings)

@@ -45,6 +45,15 @@ PLAIN = OVER_TLS + [
     "unimplemented_service",
     "custom_metadata",
 ]
+STREAMING = [
+    "client_streaming",
+    "server_streaming",
+    "ping_pong",
+    "empty_stream",
+    "timeout_on_sleeping_server",
+    "cancel_after_begin",
+    "cancel_after_first_response",
+]
 CLIENT_COMPRESSED = ["client_compressed_unary", "client_compressed_streaming"]
 SERVER_COMPRESSED = ["server_compressed_unary", "server_compressed_streaming"]
 
@@ -172,6 +181,10 @@ class Ours(InteropTest):
         cases = PLAIN + CLIENT_COMPRESSED + SERVER_COMPRESSED
         self.run_cases(program("client"), server.port, cases)
 
+    def test_streaming_cases_without_waiting(self):
+        server = self.serve_ours()
+        self.run_cases(program("client"), server.port, STREAMING, "--async=true")
+
     def test_tls(self):
         server = self.serve_ours(*server_tls())
         self.run_cases(program("client"), server.port, OVER_TLS, *client_tls())
@@ -209,6 +222,10 @@ class Go(InteropTest):
     def test_go_server(self):
         server = self.serve(go_program("server"), "--port=0")
         self.run_cases(program("client"), server.port, PLAIN)
+
+    def test_go_server_without_waiting(self):
+        server = self.serve(go_program("server"), "--port=0")
+        self.run_cases(program("client"), server.port, STREAMING, "--async=true")
 
     def test_go_client_over_tls(self):
         server = self.serve_ours(*server_tls())
@@ -319,6 +336,9 @@ class Python(InteropTest):
 
     def test_python_server(self):
         self.run_cases(program("client"), self.serve_python(), PLAIN)
+
+    def test_python_server_without_waiting(self):
+        self.run_cases(program("client"), self.serve_python(), STREAMING, "--async=true")
 
     def test_python_server_compresses(self):
         self.run_cases(program("client"), self.serve_python(), SERVER_COMPRESSED)
