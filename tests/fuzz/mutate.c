@@ -6,7 +6,7 @@
 
 #define FIELDS_MAX 512
 #define DEPTH_MAX  12
-#define HEAD_MAX   10 /* bytes of a tag and a length, each as short as can be */
+#define HEAD_MAX   10u /* bytes of a tag and a length, each as short as can be */
 
 /* One field as it lies in the message. */
 struct field {
@@ -167,7 +167,7 @@ static uint8_t *put_changed(uint8_t *out, const struct field *field, const struc
     if (holds) {
         return change_content(out, field, field->length + room, depth, state);
     }
-    if ((field->tag & 7) == 0 && room >= 2 * HEAD_MAX) {
+    if ((field->tag & 7) == 0 && room >= (size_t)2 * HEAD_MAX) {
         out = put_varint(out, field->tag);
         return put_varint(out, chance(state, 1u << chance(state, 24)));
     }

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 /* Nothing is changed here. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): libFuzzer's declaration */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max)
 {
     (void)data;
