@@ -92,21 +92,22 @@ static void emit_reply(struct gen_text *out, const struct gen_method *method)
     const char *response = method->response->c_type;
 
     gen_text_printf(out, "/* Finishes the call with one message and status OK. */\n");
-    gen_text_wrapf(out, 0, "static inline void %s__reply(grpc_c_call *call, const %s *response)",
+    gen_text_wrapf(out, 0, "static inline bool %s__reply(grpc_c_call *call, const %s *response)",
                    method->symbol, response);
     gen_text_printf(out, "{\n");
-    gen_text_wrapf(out, 4, "grpc_c_call_reply(call, (const ProtobufCMessage *)response);");
+    gen_text_wrapf(out, 4, "return grpc_c_call_reply(call, (const ProtobufCMessage *)response);");
     gen_text_printf(out, "}\n\n");
 
     gen_text_printf(out, "/* The same, with `bytes` fields sent from the memory they lie in; see "
                          "grpc-c/bytes.h. */\n");
     gen_text_wrapf(out, 0,
-                   "static inline void %s__reply_lent(grpc_c_call *call, const %s *response, "
+                   "static inline bool %s__reply_lent(grpc_c_call *call, const %s *response, "
                    "const struct grpc_c_lent *lent, size_t n_lent)",
                    method->symbol, response);
     gen_text_printf(out, "{\n");
     gen_text_wrapf(
-        out, 4, "grpc_c_call_reply_lent(call, (const ProtobufCMessage *)response, lent, n_lent);");
+        out, 4,
+        "return grpc_c_call_reply_lent(call, (const ProtobufCMessage *)response, lent, n_lent);");
     gen_text_printf(out, "}\n\n");
 }
 
@@ -115,25 +116,27 @@ static void emit_send(struct gen_text *out, const struct gen_method *method)
     gen_text_printf(out, "/* Sends one message; see grpc_c_call_write. The stream ends "
                          "with grpc_c_call_finish. */\n");
     gen_text_wrapf(out, 0,
-                   "static inline void %s__send(grpc_c_call *call, const %s *message, "
+                   "static inline bool %s__send(grpc_c_call *call, const %s *message, "
                    "void (*on_written)(grpc_c_call *call, void *arg), void *arg)",
                    method->symbol, method->response->c_type);
     gen_text_printf(out, "{\n");
-    gen_text_wrapf(out, 4,
-                   "grpc_c_call_write(call, (const ProtobufCMessage *)message, on_written, arg);");
+    gen_text_wrapf(
+        out, 4,
+        "return grpc_c_call_write(call, (const ProtobufCMessage *)message, on_written, arg);");
     gen_text_printf(out, "}\n\n");
 
     gen_text_printf(out, "/* The same, with `bytes` fields sent from the memory they lie in; see "
                          "grpc-c/bytes.h. */\n");
     gen_text_wrapf(out, 0,
-                   "static inline void %s__send_lent(grpc_c_call *call, const %s *message, "
+                   "static inline bool %s__send_lent(grpc_c_call *call, const %s *message, "
                    "const struct grpc_c_lent *lent, size_t n_lent, "
                    "void (*on_written)(grpc_c_call *call, void *arg), void *arg)",
                    method->symbol, method->response->c_type);
     gen_text_printf(out, "{\n");
-    gen_text_wrapf(out, 4,
-                   "grpc_c_call_write_lent(call, (const ProtobufCMessage *)message, lent, n_lent, "
-                   "on_written, arg);");
+    gen_text_wrapf(
+        out, 4,
+        "return grpc_c_call_write_lent(call, (const ProtobufCMessage *)message, lent, n_lent, "
+        "on_written, arg);");
     gen_text_printf(out, "}\n\n");
 }
 

@@ -13,14 +13,14 @@
 /* How much of an unknown method's path is repeated to the caller. */
 #define PATH_SHOWN 200
 
-static void post_successor(grpc_c_call *call)
+static void post_successor(struct gci_call *call)
 {
     if (!gci_accept_post(call->queue, call->method, NULL)) {
         call->owes_accept = true;
     }
 }
 
-static void answer_unknown(grpc_c_call *call)
+static void answer_unknown(struct gci_call *call)
 {
     char path[PATH_SHOWN + 1];
     size_t length = GRPC_SLICE_LENGTH(call->details.method);
@@ -31,12 +31,12 @@ static void answer_unknown(grpc_c_call *call)
         path[i] = (char)(c >= 0x20 && c < 0x7f ? c : '?');
     }
     path[length] = '\0';
-    grpc_c_call_fail(call, GRPC_C_UNIMPLEMENTED, "unknown method %s", path);
+    gci_call_fail(call, GRPC_C_UNIMPLEMENTED, "unknown method %s", path);
 }
 
 static void on_accept(struct gci_tag *tag, bool ok)
 {
-    grpc_c_call *call = gci_container_of(tag, grpc_c_call, accept_tag);
+    struct gci_call *call = gci_container_of(tag, struct gci_call, accept_tag);
     grpc_c_server *server = call->queue->server;
 
     if (!ok) { /* the server shuts down */
@@ -47,25 +47,26 @@ static void on_accept(struct gci_tag *tag, bool ok)
         post_successor(call);
     }
     atomic_fetch_add(&server->open, 1);
-    pthread_mutex_lock(&call->lock);
-    call->in_flight--;
+    pthread_mutex_lock(&call->slot->lock);
+    call->slot->call = call;
+    call->arrived_ms = gci_coarse_ms();
     call->state = GCI_CALL_OPEN;
-    pthread_mutex_unlock(&call->lock);
-    if (call->method == NULL) {
+    pthread_mutex_unlock(&call->slot->lock);
+    if (call->method->table == NULL) {
         answer_unknown(call);
+        gci_call_event_done(call);
     } else {
         gci_call_arrived(call);
     }
-    gci_call_event_done(call);
 }
 
-static grpc_call_error request(grpc_c_call *call)
+static grpc_call_error request(struct gci_call *call)
 {
     grpc_server *core = call->queue->server->core;
     grpc_completion_queue *queue = call->queue->poller.queue;
     void *tag = gci_tag_arm(&call->accept_tag);
 
-    if (call->method == NULL) {
+    if (call->method->table == NULL) {
         return grpc_server_request_call(core, &call->core, &call->details, &call->metadata, queue,
                                         queue, tag);
     }
@@ -74,7 +75,7 @@ static grpc_call_error request(grpc_c_call *call)
         gci_one_request(call->method->table->shape) ? &call->received : NULL, queue, queue, tag);
 }
 
-bool gci_accept_post(struct gci_queue *queue, const struct gci_method *method, grpc_c_call *call)
+bool gci_accept_post(struct gci_queue *queue, struct gci_method *method, struct gci_call *call)
 {
     if (call == NULL) {
         call = gci_call_new(queue, method);
@@ -89,15 +90,26 @@ bool gci_accept_post(struct gci_queue *queue, const struct gci_method *method, g
     return true;
 }
 
+/* Calls may arrive already: the spares are the pollers'. */
+static bool post_first(struct gci_queue *queue, struct gci_method *method)
+{
+    for (unsigned i = 0; i < queue->server->options.accepts; i++) {
+        struct gci_call *call = gci_call_make(queue, method);
+        if (call == NULL) {
+            return false;
+        }
+        (void)gci_accept_post(queue, method, call);
+    }
+    return true;
+}
+
 int gci_accept_post_all(grpc_c_server *server)
 {
     for (unsigned q = 0; q < server->options.pollers; q++) {
         for (size_t m = 0; m <= server->n_methods; m++) {
-            const struct gci_method *method = m < server->n_methods ? &server->methods[m] : NULL;
-            for (unsigned i = 0; i < server->options.accepts; i++) {
-                if (!gci_accept_post(&server->queues[q], method, NULL)) {
-                    return -1;
-                }
+            if (!post_first(&server->queues[q],
+                            m < server->n_methods ? &server->methods[m] : &server->unknown)) {
+                return -1;
             }
         }
     }

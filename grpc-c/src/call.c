@@ -19,24 +19,34 @@
 static void on_read(struct gci_tag *tag, bool ok);
 static void on_close(struct gci_tag *tag, bool ok);
 static void on_notice(struct gci_tag *tag, bool ok);
+static void run_arrival(struct gci_call *call);
+static void run_read(struct gci_call *call);
+static void run_cancel(struct gci_call *call);
+static void run_notice(struct gci_call *call);
 
 /* -- objects ---------------------------------------------------------------------------------- */
 
-static void call_init(grpc_c_call *call, struct gci_queue *queue, const struct gci_method *method)
+static void call_init(struct gci_call *call, struct gci_slot *slot, struct gci_queue *queue,
+                      struct gci_method *method)
 {
     memset(call, 0, sizeof(*call));
-    call->magic = GCI_CALL_MAGIC;
+    call->slot = slot;
     call->queue = queue;
     call->method = method;
     call->queued_end = &call->queued;
+    call->taken_end = &call->taken;
     call->compression = queue->server->options.compression;
-    pthread_mutex_init(&call->lock, NULL);
     grpc_metadata_array_init(&call->metadata);
     grpc_call_details_init(&call->details);
     gci_tag_init(&call->read_tag, on_read);
     gci_tag_init(&call->send_tag, gci_call_on_sent);
     gci_tag_init(&call->close_tag, on_close);
     gci_tag_init(&call->notice_tag, on_notice);
+    call->arrival.run = run_arrival;
+    call->read.run = run_read;
+    call->written.run = gci_call_run_written;
+    call->close.run = run_cancel;
+    call->notice.run = run_notice;
 }
 
 /* The message, NULL or not, goes, and what it took of the budget for inflated ones comes back. */
@@ -50,16 +60,17 @@ static void free_message(grpc_c_server *server, ProtobufCMessage *message, size_
     }
 }
 
-static void drop_message(grpc_c_call *call)
+static void drop_message(struct gci_call *call)
 {
     free_message(call->queue->server, call->message, call->inflated);
     call->message = NULL;
     call->inflated = 0;
 }
 
-static void call_fini(grpc_c_call *call)
+static void call_fini(struct gci_call *call)
 {
-    GCI_CHECK(call->sending == NULL && call->queued == NULL);
+    GCI_CHECK(call->sending == NULL && call->queued == NULL && call->taken == NULL);
+    gci_slot_retire(call->slot);
     grpc_metadata_array_destroy(&call->metadata);
     grpc_call_details_destroy(&call->details);
     grpc_byte_buffer_destroy(call->received);
@@ -73,92 +84,167 @@ static void call_fini(grpc_c_call *call)
     }
     gpr_free(call->peer);
     gpr_free(call->identity);
-    pthread_mutex_destroy(&call->lock);
-    call->magic = 0;
 }
 
-grpc_c_call *gci_call_new(struct gci_queue *queue, const struct gci_method *method)
+static struct gci_call **spares_of(struct gci_queue *queue, const struct gci_method *method)
 {
-    grpc_c_call *call = queue->spare;
+    const grpc_c_server *server = queue->server;
+    bool unknown = method == &server->unknown;
 
-    if (call != NULL) {
-        queue->spare = call->next_spare;
-        queue->n_spare--;
-    } else {
-        call = malloc(sizeof(*call));
+    return &queue->spares[unknown ? server->n_methods : (size_t)(method - server->methods)];
+}
+
+struct gci_call *gci_call_make(struct gci_queue *queue, struct gci_method *method)
+{
+    struct gci_call *call = malloc(sizeof(*call));
+    const char *path = method->table == NULL ? "an unknown method" : method->table->path;
+    struct gci_slot *slot;
+
+    if (call == NULL) {
+        return NULL;
     }
-    if (call != NULL) {
-        call_init(call, queue, method);
+    slot = gci_slot_take(&method->slots, path);
+    if (slot == NULL) {
+        free(call);
+        return NULL;
     }
+    call_init(call, slot, queue, method);
     return call;
 }
 
-static void recycle(grpc_c_call *call)
+struct gci_call *gci_call_new(struct gci_queue *queue, struct gci_method *method)
+{
+    struct gci_call **spares = spares_of(queue, method);
+    struct gci_call *call = *spares;
+
+    if (call == NULL) {
+        return gci_call_make(queue, method);
+    }
+    *spares = call->next_spare;
+    queue->n_spare--;
+    call_init(call, call->slot, queue, method);
+    return call;
+}
+
+static void free_object(struct gci_call *call)
+{
+    gci_slot_give(&call->method->slots, call->slot);
+    free(call);
+}
+
+/* A spare stays with its method, as its slot does. */
+static void recycle(struct gci_call *call)
 {
     struct gci_queue *queue = call->queue;
 
-    if (queue->n_spare + 1 <= SPARES_MAX) {
-        call->next_spare = queue->spare;
-        queue->spare = call;
+    if (queue->server->pool == NULL && queue->n_spare + 1 <= SPARES_MAX) {
+        struct gci_call **spares = spares_of(queue, call->method);
+        call->next_spare = *spares;
+        *spares = call;
         queue->n_spare++;
     } else {
-        free(call);
+        free_object(call);
     }
 }
 
 void gci_call_free_spares(struct gci_queue *queue)
 {
-    while (queue->spare != NULL) {
-        grpc_c_call *call = queue->spare;
-        queue->spare = call->next_spare;
-        free(call);
+    if (queue->spares == NULL) {
+        return;
     }
+    for (size_t i = 0; i <= queue->server->n_methods; i++) {
+        while (queue->spares[i] != NULL) {
+            struct gci_call *call = queue->spares[i];
+            queue->spares[i] = call->next_spare;
+            free_object(call);
+        }
+    }
+    free(queue->spares);
 }
 
-void gci_call_gone(grpc_c_call *call)
+void gci_call_gone(struct gci_call *call)
 {
     grpc_c_server *server = call->queue->server;
 
     call_fini(call);
     if (call->owes_accept && atomic_load(&server->accepting)) {
-        struct gci_queue *queue = call->queue;
-        const struct gci_method *method = call->method;
-        call_init(call, queue, method);
-        (void)gci_accept_post(queue, method, call);
+        call_init(call, call->slot, call->queue, call->method);
+        (void)gci_accept_post(call->queue, call->method, call);
     } else {
         recycle(call);
     }
     gci_server_call_gone(server);
 }
 
-void gci_call_event_done(grpc_c_call *call)
+void gci_call_event_done(struct gci_call *call)
 {
-    void (*destroy)(void *data);
     bool gone;
 
-    pthread_mutex_lock(&call->lock);
-    destroy = call->data_destroy;
+    pthread_mutex_lock(&call->slot->lock);
+    call->in_flight--;
     gone = call->state == GCI_CALL_CLOSED && call->in_flight == 0;
-    pthread_mutex_unlock(&call->lock);
+    pthread_mutex_unlock(&call->slot->lock);
     if (!gone) {
         return;
     }
-    if (destroy != NULL) {
-        destroy(atomic_load(&call->data));
+    if (call->data_destroy != NULL) {
+        call->data_destroy(call->data);
     }
     atomic_fetch_sub(&call->queue->server->open, 1);
     gci_call_gone(call);
 }
 
+/* -- the handler's side ----------------------------------------------------------------------- */
+
+/* Whose callback this thread is in. */
+static _Thread_local const struct gci_call *in_callback;
+
+void gci_call_callback_begin(const struct gci_call *call)
+{
+    in_callback = call;
+}
+
+void gci_call_callback_end(void)
+{
+    in_callback = NULL;
+}
+
+static struct gci_call *enter(const grpc_c_call *handle, const char *what, bool asking)
+{
+    struct gci_slot *slot = gci_slot_enter(handle, what);
+    struct gci_call *call = slot != NULL ? slot->call : NULL;
+
+    if (call == NULL || call->state == GCI_CALL_OPEN || (asking && call == in_callback)) {
+        return call;
+    }
+    (void)gci_slot_refuse(slot, handle, what);
+    return NULL;
+}
+
+struct gci_call *gci_call_enter(const grpc_c_call *handle, const char *what)
+{
+    return enter(handle, what, false);
+}
+
+struct gci_call *gci_call_look(const grpc_c_call *handle, const char *what)
+{
+    return enter(handle, what, true);
+}
+
+void gci_call_leave(struct gci_call *call)
+{
+    pthread_mutex_unlock(&call->slot->lock);
+}
+
 /* -- batches ---------------------------------------------------------------------------------- */
 
-void gci_call_batch(grpc_c_call *call, const grpc_op *ops, size_t n, struct gci_tag *tag)
+void gci_call_batch(struct gci_call *call, const grpc_op *ops, size_t n, struct gci_tag *tag)
 {
     call->in_flight++;
     GCI_CHECK(grpc_call_start_batch(call->core, ops, n, gci_tag_arm(tag), NULL) == GRPC_CALL_OK);
 }
 
-grpc_op gci_call_close_op(grpc_c_call *call)
+grpc_op gci_call_close_op(struct gci_call *call)
 {
     grpc_op op = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
 
@@ -170,7 +256,7 @@ grpc_op gci_call_close_op(grpc_c_call *call)
 /* -- arrival ---------------------------------------------------------------------------------- */
 
 /* Inflates within the limit of one message and the budget of all. */
-static grpc_byte_buffer *inflate_message(grpc_c_call *call, grpc_byte_buffer *buffer,
+static grpc_byte_buffer *inflate_message(struct gci_call *call, grpc_byte_buffer *buffer,
                                          struct gci_error *error)
 {
     grpc_c_server *server = call->queue->server;
@@ -193,7 +279,7 @@ static grpc_byte_buffer *inflate_message(grpc_c_call *call, grpc_byte_buffer *bu
 }
 
 /* Takes what was received as the call's message. */
-static bool take_message(grpc_c_call *call, grpc_byte_buffer *buffer, struct gci_error *error)
+static bool take_message(struct gci_call *call, grpc_byte_buffer *buffer, struct gci_error *error)
 {
     drop_message(call);
     call->compressed = gci_is_compressed(buffer);
@@ -207,151 +293,224 @@ static bool take_message(grpc_c_call *call, grpc_byte_buffer *buffer, struct gci
     return call->message != NULL;
 }
 
-static bool take_request(grpc_c_call *call)
+static bool take_request(struct gci_call *call)
 {
     grpc_byte_buffer *buffer = call->received;
     struct gci_error error;
 
     call->received = NULL;
     if (buffer == NULL) {
-        grpc_c_call_fail(call, GRPC_C_INVALID_ARGUMENT, "the call came without its request");
+        gci_call_fail(call, GRPC_C_INVALID_ARGUMENT, "the call came without its request");
         return false;
     }
     if (!take_message(call, buffer, &error)) {
-        grpc_c_call_fail(call, error.code, "%s", error.text);
+        gci_call_fail(call, error.code, "%s", error.text);
         return false;
     }
     return true;
 }
 
 /* From here on the peer's giving up is seen. */
-static void watch_close(grpc_c_call *call)
+static void watch_close(struct gci_call *call)
 {
-    pthread_mutex_lock(&call->lock);
+    pthread_mutex_lock(&call->slot->lock);
     if (!call->close_started) {
         grpc_op op = gci_call_close_op(call);
         gci_call_batch(call, &op, 1, &call->close_tag);
     }
-    pthread_mutex_unlock(&call->lock);
+    pthread_mutex_unlock(&call->slot->lock);
 }
 
-void gci_call_arrived(grpc_c_call *call)
+static bool is_cancelled(struct gci_call *call)
+{
+    bool cancelled;
+
+    pthread_mutex_lock(&call->slot->lock);
+    cancelled = call->cancelled;
+    pthread_mutex_unlock(&call->slot->lock);
+    return cancelled;
+}
+
+static bool begin(struct gci_call *call)
+{
+    bool handled;
+
+    gci_call_callback_begin(call);
+    handled = call->method->table->begin(gci_slot_handle(call->slot), call->message,
+                                         call->method->handlers);
+    gci_call_callback_end();
+    return handled;
+}
+
+static void run_arrival(struct gci_call *call)
 {
     const struct grpc_c_method *table = call->method->table;
 
+    if (call->queue->server->pool != NULL && is_cancelled(call)) {
+        gci_call_fail(call, GRPC_C_CANCELLED, "the call was over before its turn came");
+        return;
+    }
     if (gci_one_request(table->shape) && !take_request(call)) {
         return;
     }
-    if (!table->begin(call, call->message, call->method->handlers)) {
-        grpc_c_call_fail(call, GRPC_C_UNIMPLEMENTED, "%s is not implemented", table->path);
+    if (!begin(call)) {
+        gci_call_fail(call, GRPC_C_UNIMPLEMENTED, "%s is not implemented", table->path);
     }
     watch_close(call);
+}
+
+void gci_call_arrived(struct gci_call *call)
+{
+    if (call->queue->server->pool != NULL) {
+        watch_close(call);
+    }
+    if (!gci_turn_first(call, &call->arrival)) {
+        gci_call_fail(call, GRPC_C_RESOURCE_EXHAUSTED, "too many calls wait for a worker");
+        gci_call_event_done(call);
+    }
 }
 
 /* -- cancellation ----------------------------------------------------------------------------- */
 
 /* Calls on_cancel, once, unless the call is finished. */
-static void deliver_cancel(grpc_c_call *call)
+static void run_cancel(struct gci_call *call)
 {
     void (*on_cancel)(grpc_c_call * c, void *arg) = NULL;
     void *arg;
 
-    pthread_mutex_lock(&call->lock);
+    pthread_mutex_lock(&call->slot->lock);
     if (call->state == GCI_CALL_OPEN) {
         on_cancel = call->on_cancel;
     }
     arg = call->on_cancel_arg;
     call->on_cancel = NULL;
-    pthread_mutex_unlock(&call->lock);
+    pthread_mutex_unlock(&call->slot->lock);
     if (on_cancel != NULL) {
-        on_cancel(call, arg);
+        gci_call_callback_begin(call);
+        on_cancel(gci_slot_handle(call->slot), arg);
+        gci_call_callback_end();
     }
+}
+
+static void run_notice(struct gci_call *call)
+{
+    pthread_mutex_lock(&call->slot->lock);
+    call->noticing = false;
+    pthread_mutex_unlock(&call->slot->lock);
+    run_cancel(call);
 }
 
 /* RECV_CLOSE ends a call that still was open: cancelled, timed out, or the connection is gone. */
 static void on_close(struct gci_tag *tag, bool ok)
 {
-    grpc_c_call *call = gci_container_of(tag, grpc_c_call, close_tag);
+    struct gci_call *call = gci_container_of(tag, struct gci_call, close_tag);
 
     (void)ok;
-    pthread_mutex_lock(&call->lock);
-    call->in_flight--;
+    pthread_mutex_lock(&call->slot->lock);
     call->close_seen = true;
     if (call->state == GCI_CALL_OPEN) {
-        atomic_store(&call->cancelled, true);
+        call->cancelled = true; /* at once: a handler that blocks a worker may be asking */
     }
-    pthread_mutex_unlock(&call->lock);
-    deliver_cancel(call);
-    gci_call_event_done(call);
+    pthread_mutex_unlock(&call->slot->lock);
+    gci_turn(call, &call->close);
 }
 
 static void on_notice(struct gci_tag *tag, bool ok)
 {
-    grpc_c_call *call = gci_container_of(tag, grpc_c_call, notice_tag);
+    struct gci_call *call = gci_container_of(tag, struct gci_call, notice_tag);
 
     (void)ok;
-    pthread_mutex_lock(&call->lock);
-    call->in_flight--;
-    pthread_mutex_unlock(&call->lock);
-    deliver_cancel(call);
-    gci_call_event_done(call);
+    gci_turn(call, &call->notice);
 }
 
-void grpc_c_call_on_cancel(grpc_c_call *call, void (*on_cancel)(grpc_c_call *call, void *arg),
+bool grpc_c_call_on_cancel(grpc_c_call *handle, void (*on_cancel)(grpc_c_call *call, void *arg),
                            void *arg)
 {
-    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
-    pthread_mutex_lock(&call->lock);
-    if (call->state == GCI_CALL_OPEN) {
-        call->on_cancel = on_cancel;
-        call->on_cancel_arg = arg;
-        if (call->close_seen) { /* too late to be told by it: an empty batch comes back at once */
-            gci_call_batch(call, NULL, 0, &call->notice_tag);
-        }
+    struct gci_call *call = gci_call_enter(handle, __func__);
+
+    if (call == NULL) {
+        return false;
     }
-    pthread_mutex_unlock(&call->lock);
+    call->on_cancel = on_cancel;
+    call->on_cancel_arg = arg;
+    if (call->close_seen && !call->noticing) {
+        /* too late to be told by it: an empty batch comes back at once */
+        call->noticing = true;
+        gci_call_batch(call, NULL, 0, &call->notice_tag);
+    }
+    gci_call_leave(call);
+    return true;
 }
 
-bool grpc_c_call_cancelled(const grpc_c_call *call)
+bool grpc_c_call_cancelled(const grpc_c_call *handle)
 {
-    return atomic_load(&call->cancelled);
+    struct gci_call *call = gci_call_look(handle, __func__);
+    bool cancelled;
+
+    if (call == NULL) {
+        return true;
+    }
+    cancelled = call->cancelled;
+    gci_call_leave(call);
+    return cancelled;
 }
 
 /* -- the client's stream ---------------------------------------------------------------------- */
 
-void grpc_c_call_read(grpc_c_call *call)
+/* Starts the read; what there is of the last message is the caller's to free. Under the lock. */
+static ProtobufCMessage *start_read(struct gci_call *call, size_t *inflated)
 {
-    grpc_c_server *server = call->queue->server;
-    ProtobufCMessage *last = NULL;
-    size_t inflated = 0;
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
+    ProtobufCMessage *last = call->message;
 
-    GCI_CHECK(call->magic == GCI_CALL_MAGIC && call->method != NULL);
-    GCI_CHECK(!gci_one_request(call->method->table->shape));
-    pthread_mutex_lock(&call->lock);
-    if (call->state == GCI_CALL_OPEN && !call->ended) {
-        grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
-        GCI_CHECK(!call->reading);
-        last = call->message;
-        call->message = NULL;
-        inflated = call->inflated;
-        call->inflated = 0;
-        call->reading = true;
-        op.data.recv_message.recv_message = &call->received;
-        gci_call_batch(call, &op, 1, &call->read_tag);
-    }
-    pthread_mutex_unlock(&call->lock);
-    free_message(server, last, inflated);
+    call->message = NULL;
+    *inflated = call->inflated;
+    call->inflated = 0;
+    call->reading = true;
+    op.data.recv_message.recv_message = &call->received;
+    gci_call_batch(call, &op, 1, &call->read_tag);
+    return last;
 }
 
-ProtobufCMessage *grpc_c_call_take_message(grpc_c_call *call)
+bool grpc_c_call_read(grpc_c_call *handle)
 {
-    ProtobufCMessage *message;
+    struct gci_call *call = gci_call_enter(handle, __func__);
+    const struct grpc_c_method *table;
+    grpc_c_server *server;
+    ProtobufCMessage *last = NULL;
+    size_t inflated = 0;
+    bool mistaken;
+    bool may;
 
-    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
-    pthread_mutex_lock(&call->lock);
-    message = call->message;
-    call->message = NULL;
-    pthread_mutex_unlock(&call->lock);
+    if (call == NULL) {
+        return false;
+    }
+    table = call->method->table;
+    server = call->queue->server;
+    mistaken = gci_one_request(table->shape) || call->reading;
+    may = !mistaken && !call->ended;
+    if (may) {
+        last = start_read(call, &inflated);
+    }
+    gci_call_leave(call);
+    if (mistaken) {
+        gci_log(GRPC_C_LOG_ERROR, "grpc_c_call_read: refused, %s %s", table->path,
+                gci_one_request(table->shape) ? "takes one message" : "is being read already");
+    }
+    free_message(server, last, inflated);
+    return may;
+}
+
+ProtobufCMessage *grpc_c_call_take_message(grpc_c_call *handle)
+{
+    struct gci_call *call = gci_call_look(handle, __func__);
+    ProtobufCMessage *message = NULL;
+
+    if (call != NULL) {
+        message = call->message;
+        call->message = NULL;
+        gci_call_leave(call);
+    }
     return message;
 }
 
@@ -359,122 +518,188 @@ ProtobufCMessage *grpc_c_call_take_message(grpc_c_call *call)
  * The runtime ends a stream that its handler owns: the client gets the status at once, the handler
  * sees a cancelled call, which it finishes as ever.
  */
-static void break_off(grpc_c_call *call, enum grpc_c_code code, const char *text)
+static void break_off(struct gci_call *call, enum grpc_c_code code, const char *text)
 {
     (void)grpc_call_cancel_with_status(call->core, (grpc_status_code)code, text, NULL);
-    atomic_store(&call->cancelled, true);
+    pthread_mutex_lock(&call->slot->lock);
+    call->cancelled = true;
+    pthread_mutex_unlock(&call->slot->lock);
 }
 
-static void deliver_message(grpc_c_call *call, grpc_byte_buffer *buffer)
+static void end_stream(struct gci_call *call, bool cancelled)
 {
-    const struct grpc_c_method *table = call->method->table;
+    pthread_mutex_lock(&call->slot->lock);
+    call->ended = true;
+    call->cancelled = call->cancelled || cancelled;
+    pthread_mutex_unlock(&call->slot->lock);
+}
+
+static bool deliver(struct gci_call *call)
+{
+    bool handled;
+
+    gci_call_callback_begin(call);
+    handled = call->method->table->message(gci_slot_handle(call->slot), call->message,
+                                           call->method->handlers);
+    gci_call_callback_end();
+    return handled;
+}
+
+static void deliver_message(struct gci_call *call, grpc_byte_buffer *buffer)
+{
+    bool cut = buffer == NULL && grpc_call_failed_before_recv_message(call->core) != 0;
     struct gci_error error;
 
-    if (buffer == NULL && grpc_call_failed_before_recv_message(call->core)) {
-        atomic_store(&call->cancelled, true);
-    }
     if (buffer != NULL && !take_message(call, buffer, &error)) {
         break_off(call, error.code, error.text);
     }
     if (call->message == NULL) {
-        pthread_mutex_lock(&call->lock);
-        call->ended = true;
-        pthread_mutex_unlock(&call->lock);
+        end_stream(call, cut);
     }
-    if (!table->message(call, call->message, call->method->handlers)) {
+    if (!deliver(call)) {
         break_off(call, GRPC_C_UNIMPLEMENTED, "the method takes no messages");
     }
 }
 
 static void on_read(struct gci_tag *tag, bool ok)
 {
-    grpc_c_call *call = gci_container_of(tag, grpc_c_call, read_tag);
+    struct gci_call *call = gci_container_of(tag, struct gci_call, read_tag);
+
+    call->read_ok = ok;
+    gci_turn(call, &call->read);
+}
+
+static void run_read(struct gci_call *call)
+{
     grpc_byte_buffer *buffer;
     bool open;
 
-    pthread_mutex_lock(&call->lock);
-    call->in_flight--;
+    pthread_mutex_lock(&call->slot->lock);
     call->reading = false;
-    buffer = ok ? call->received : NULL;
-    call->received = ok ? NULL : call->received;
+    buffer = call->read_ok ? call->received : NULL;
+    call->received = call->read_ok ? NULL : call->received;
     open = call->state == GCI_CALL_OPEN;
-    pthread_mutex_unlock(&call->lock);
+    pthread_mutex_unlock(&call->slot->lock);
     if (open) {
         deliver_message(call, buffer);
     } else {
         grpc_byte_buffer_destroy(buffer);
     }
-    gci_call_event_done(call);
 }
 
-bool grpc_c_call_message_compressed(const grpc_c_call *call)
+bool grpc_c_call_message_compressed(const grpc_c_call *handle)
 {
-    return call->compressed;
+    struct gci_call *call = gci_call_look(handle, __func__);
+    bool compressed = false;
+
+    if (call != NULL) {
+        compressed = call->compressed;
+        gci_call_leave(call);
+    }
+    return compressed;
 }
 
 /* -- what a handler asks ---------------------------------------------------------------------- */
 
-int64_t grpc_c_call_remaining_ms(const grpc_c_call *call)
+static int64_t ms_until(gpr_timespec deadline)
 {
     gpr_timespec left;
 
-    if (gpr_time_cmp(call->deadline, gpr_inf_future(call->deadline.clock_type)) == 0) {
+    if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) {
         return INT64_MAX;
     }
-    left = gpr_time_sub(call->deadline, gpr_now(call->deadline.clock_type));
+    left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
     if (left.tv_sec < 0 || (left.tv_sec == 0 && left.tv_nsec == 0)) {
         return 0;
     }
     return left.tv_sec * 1000 + (left.tv_nsec + 999999) / 1000000;
 }
 
-const char *grpc_c_call_peer(grpc_c_call *call)
+int64_t grpc_c_call_remaining_ms(const grpc_c_call *handle)
 {
+    struct gci_call *call = gci_call_look(handle, __func__);
+    gpr_timespec deadline;
+
+    if (call == NULL) {
+        return 0;
+    }
+    deadline = call->deadline;
+    gci_call_leave(call);
+    return ms_until(deadline);
+}
+
+const char *grpc_c_call_peer(grpc_c_call *handle)
+{
+    struct gci_call *call = gci_call_look(handle, __func__);
     const char *peer;
 
-    pthread_mutex_lock(&call->lock);
+    if (call == NULL) {
+        return NULL;
+    }
     if (call->peer == NULL) {
         call->peer = grpc_call_get_peer(call->core);
     }
     peer = call->peer;
-    pthread_mutex_unlock(&call->lock);
+    gci_call_leave(call);
     return peer;
 }
 
-const struct grpc_c_identity *grpc_c_call_identity(grpc_c_call *call)
+const struct grpc_c_identity *grpc_c_call_identity(grpc_c_call *handle)
 {
+    struct gci_call *call = gci_call_look(handle, __func__);
     const struct grpc_c_identity *identity;
 
-    pthread_mutex_lock(&call->lock);
+    if (call == NULL) {
+        return NULL;
+    }
     if (call->identity == NULL) {
         call->identity = gci_identity(call->core);
     }
     identity = call->identity;
-    pthread_mutex_unlock(&call->lock);
+    gci_call_leave(call);
     return identity;
 }
 
-const struct grpc_c_metadata *grpc_c_call_metadata(grpc_c_call *call, size_t *n)
+const struct grpc_c_metadata *grpc_c_call_metadata(grpc_c_call *handle, size_t *n)
 {
-    pthread_mutex_lock(&call->lock);
+    struct gci_call *call = gci_call_look(handle, __func__);
+    const struct grpc_c_metadata *list;
+
+    *n = 0;
+    if (call == NULL) {
+        return NULL;
+    }
     if (!call->metadata_copied) {
         call->received_metadata = gci_metadata_copy(&call->metadata);
         call->metadata_copied = true;
     }
     *n = call->received_metadata.n;
-    pthread_mutex_unlock(&call->lock);
-    return call->received_metadata.list;
+    list = call->received_metadata.list;
+    gci_call_leave(call);
+    return list;
 }
 
-void grpc_c_call_set_data(grpc_c_call *call, void *data, void (*destroy)(void *data))
+bool grpc_c_call_set_data(grpc_c_call *handle, void *data, void (*destroy)(void *data))
 {
-    pthread_mutex_lock(&call->lock);
+    struct gci_call *call = gci_call_enter(handle, __func__);
+
+    if (call == NULL) {
+        return false;
+    }
     call->data_destroy = destroy;
-    pthread_mutex_unlock(&call->lock);
-    atomic_store(&call->data, data);
+    call->data = data;
+    gci_call_leave(call);
+    return true;
 }
 
-void *grpc_c_call_data(const grpc_c_call *call)
+void *grpc_c_call_data(const grpc_c_call *handle)
 {
-    return atomic_load(&call->data);
+    struct gci_call *call = gci_call_look(handle, __func__);
+    void *data = NULL;
+
+    if (call != NULL) {
+        data = call->data;
+        gci_call_leave(call);
+    }
+    return data;
 }

@@ -11,20 +11,21 @@
  * POSTED --accept failed (shutdown)--> gone
  * POSTED --accept--> OPEN --finish--> CLOSED, or by way of FINISHING --last write taken--> CLOSED
  *
- * All events of a call come on the one thread of its queue, which alone frees it: so a callback
- * that runs may use the pointer to its end, even if another thread finishes the call meanwhile.
- * `lock` guards what other threads reach too, and every grpc_call_start_batch, which is not
- * thread-safe for one call. No callback runs under it. A finishing thread touches the call last
- * when it unlocks; the poller takes the lock before it frees.
+ * All events of a call come on the one thread of its queue; what they bring to the handler are
+ * turns (pool.h), run one at a time there or on a worker. `in_flight` counts both, and who brings
+ * it to 0 on a CLOSED call frees it: so a callback that runs may use the call to its end, even if
+ * another thread finishes it meanwhile.
+ * The lock, which is the slot's (handle.h), guards what other threads reach too, and every
+ * grpc_call_start_batch, which is not thread-safe for one call. No callback runs under it.
  *
  * RECV_CLOSE, which tells of cancellation, is started only once the first callback has returned
- * with the call unfinished; else it goes with the final batch and saves an event.
+ * with the call unfinished; else it goes with the final batch and saves an event. Where there are
+ * workers it is started first: a handler that blocks for long may ask whether it is still wanted.
  */
 #ifndef GRPC_C_SRC_CALL_H
 #define GRPC_C_SRC_CALL_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -32,11 +33,11 @@
 
 #include "codec.h"
 #include "core.h"
+#include "handle.h"
 #include "metadata.h"
+#include "pool.h"
 #include "server.h"
 #include "status.h"
-
-#define GCI_CALL_MAGIC 0x6763616cu /* "gcal" */
 
 enum gci_call_state { GCI_CALL_POSTED, GCI_CALL_OPEN, GCI_CALL_FINISHING, GCI_CALL_CLOSED };
 
@@ -49,12 +50,13 @@ struct gci_write {
     bool plain; /* not compressed */
 };
 
-struct grpc_c_call {
-    uint32_t magic;
-    enum gci_call_state state;       /* lock */
-    struct gci_queue *queue;         /* fixed */
-    const struct gci_method *method; /* fixed; NULL: the call of an unknown method */
-    grpc_c_call *next_spare;
+struct gci_call {
+    struct gci_slot *slot;     /* fixed; its lock is the call's, `lock` below */
+    enum gci_call_state state; /* lock */
+    struct gci_queue *queue;   /* fixed */
+    struct gci_method *method; /* fixed */
+    struct gci_call *next_spare;
+    int64_t arrived_ms; /* when its handler was called */
 
     /* filled by core at the accept */
     grpc_call *core;
@@ -64,21 +66,29 @@ struct grpc_c_call {
     grpc_byte_buffer *received;
     int core_cancelled;
 
-    pthread_mutex_t lock;
-    unsigned in_flight; /* lock: tags whose event has not come */
+    unsigned in_flight; /* lock: events to come, and turns not over */
     bool reading;       /* lock: a read is in flight */
     bool ended;         /* lock: the client's stream is over */
     bool headers_sent;  /* lock */
     bool close_started; /* lock: RECV_CLOSE is in flight or done */
     bool close_seen;    /* lock: RECV_CLOSE is done */
+    bool noticing;      /* lock: notice_tag is in flight, or its turn */
     bool owes_accept;   /* poller: no memory for the next accept; this object becomes it */
-    atomic_bool cancelled;
+    bool cancelled;     /* lock */
 
     struct gci_tag accept_tag;
     struct gci_tag read_tag;
     struct gci_tag send_tag;
     struct gci_tag close_tag;
     struct gci_tag notice_tag; /* brings a late on_cancel to the poller */
+
+    struct gci_turns turns;
+    struct gci_turn arrival;
+    struct gci_turn read;
+    struct gci_turn written;
+    struct gci_turn close;
+    struct gci_turn notice;
+    bool read_ok; /* what read_tag's event said, for the turn */
 
     enum grpc_c_compression compression; /* lock */
     bool skip_compression;               /* lock: of what is sent from now on */
@@ -88,6 +98,9 @@ struct grpc_c_call {
     struct gci_write *sending;           /* lock: in flight */
     struct gci_write *queued;            /* lock: behind it, oldest first */
     struct gci_write **queued_end;
+    struct gci_write *taken; /* lock: by the transport; their on_written is due, oldest first */
+    struct gci_write **taken_end;
+    bool written_due;               /* lock: the turn for them is in line */
     grpc_byte_buffer *final_buffer; /* lock: the reply */
     enum grpc_c_code final_code;
     struct gci_trailer *trailer; /* lock; NULL: the status is but a code */
@@ -100,32 +113,59 @@ struct grpc_c_call {
     void *on_cancel_arg;
     char *peer;                       /* lock */
     struct grpc_c_identity *identity; /* lock */
-    _Atomic(void *) data;
+    void *data;                       /* lock */
     void (*data_destroy)(void *data);
 };
 
-/* A blank call object of the queue; NULL where memory has run out. On the queue's thread. */
-grpc_c_call *gci_call_new(struct gci_queue *queue, const struct gci_method *method);
+/* A new object; NULL where memory has run out. On any thread. */
+struct gci_call *gci_call_make(struct gci_queue *queue, struct gci_method *method);
+
+/* The same, or one of the queue's spares. On the queue's thread. */
+struct gci_call *gci_call_new(struct gci_queue *queue, struct gci_method *method);
 
 /* Frees the queue's spare objects; its thread has ended. */
 void gci_call_free_spares(struct gci_queue *queue);
 
-/* The end of an object: to the spares or freed; the server counts. On the queue's thread. */
-void gci_call_gone(grpc_c_call *call);
+/* The end of an object: to the spares or freed; the server counts. */
+void gci_call_gone(struct gci_call *call);
 
-/* The accept has come: runs the handler. On the queue's thread. */
-void gci_call_arrived(grpc_c_call *call);
+/* The accept has come: the handler's turn. On the queue's thread. */
+void gci_call_arrived(struct gci_call *call);
 
-/* Events, on the queue's thread. */
+/* The event of the tag, on the queue's thread. */
 void gci_call_on_sent(struct gci_tag *tag, bool ok); /* call_send.c */
 
-/* Frees the call where it is over. The last thing each event does. */
-void gci_call_event_done(grpc_c_call *call);
+/* The turn that follows it. */
+void gci_call_run_written(struct gci_call *call);
+
+/* The last thing each event or turn does: frees the call where it is over. */
+void gci_call_event_done(struct gci_call *call);
 
 /* grpc_call_start_batch, which never fails for what we do. Under the lock. */
-void gci_call_batch(grpc_c_call *call, const grpc_op *ops, size_t n, struct gci_tag *tag);
+void gci_call_batch(struct gci_call *call, const grpc_op *ops, size_t n, struct gci_tag *tag);
 
 /* The operation RECV_CLOSE. Under the lock. */
-grpc_op gci_call_close_op(grpc_c_call *call);
+grpc_op gci_call_close_op(struct gci_call *call);
+
+/* Finishes a call that its handler has not got, or that it has not taken. */
+void gci_call_fail(struct gci_call *call, enum grpc_c_code code, const char *format, ...)
+    GRPC_C_PRINTF(3, 4);
+
+/* -- the handler's side ----------------------------------------------------------------------- */
+
+/* The call, locked, for what needs it unfinished; NULL, refused and logged, where it is not. */
+struct gci_call *gci_call_enter(const grpc_c_call *handle, const char *what);
+
+/*
+ * The same for questions, which a callback may go on asking until it returns, though another thread
+ * has finished the call meanwhile.
+ */
+struct gci_call *gci_call_look(const grpc_c_call *handle, const char *what);
+
+void gci_call_leave(struct gci_call *call);
+
+/* Around each callback of the call: who runs it is known by its thread. */
+void gci_call_callback_begin(const struct gci_call *call);
+void gci_call_callback_end(void);
 
 #endif

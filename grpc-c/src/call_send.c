@@ -28,7 +28,7 @@ static void set_level(grpc_op *op, enum grpc_c_compression compression)
     }
 }
 
-static void add_headers(struct batch *batch, grpc_c_call *call)
+static void add_headers(struct batch *batch, struct gci_call *call)
 {
     if (!call->headers_sent) {
         grpc_op *op = &batch->ops[batch->n++];
@@ -51,7 +51,7 @@ static void add_message(struct batch *batch, grpc_byte_buffer *buffer, bool plai
     batch->ops[batch->n++] = op;
 }
 
-static void add_status(struct batch *batch, const grpc_c_call *call)
+static void add_status(struct batch *batch, const struct gci_call *call)
 {
     grpc_op op = {.op = GRPC_OP_SEND_STATUS_FROM_SERVER};
     struct gci_trailer *trailer = call->trailer;
@@ -66,7 +66,7 @@ static void add_status(struct batch *batch, const grpc_c_call *call)
 }
 
 /* Under the lock, with no send in flight. */
-static void send_next(grpc_c_call *call)
+static void send_next(struct gci_call *call)
 {
     struct batch batch = {.n = 0};
     struct gci_write *write = call->queued;
@@ -84,7 +84,7 @@ static void send_next(grpc_c_call *call)
 }
 
 /* Under the lock, with no send in flight and none queued. */
-static void send_final(grpc_c_call *call)
+static void send_final(struct gci_call *call)
 {
     struct batch batch = {.n = 0};
 
@@ -100,127 +100,182 @@ static void send_final(grpc_c_call *call)
     gci_call_batch(call, batch.ops, batch.n, &call->send_tag);
 }
 
+static void free_write(struct gci_write *write)
+{
+    grpc_byte_buffer_destroy(write->buffer);
+    free(write);
+}
+
+/* The next one is started at once; its handler hears of this one when it has its turn. */
 void gci_call_on_sent(struct gci_tag *tag, bool ok)
 {
-    grpc_c_call *call = gci_container_of(tag, grpc_c_call, send_tag);
+    struct gci_call *call = gci_container_of(tag, struct gci_call, send_tag);
     struct gci_write *write;
-    bool open;
+    bool due = false;
 
     (void)ok; /* a failed write is a cancelled call, of which RECV_CLOSE tells */
-    pthread_mutex_lock(&call->lock);
-    call->in_flight--;
+    pthread_mutex_lock(&call->slot->lock);
     write = call->sending;
     call->sending = NULL;
-    open = call->state == GCI_CALL_OPEN;
     if (call->queued != NULL) {
         send_next(call);
     } else if (call->state == GCI_CALL_FINISHING) {
         send_final(call);
     }
-    pthread_mutex_unlock(&call->lock);
-    if (write != NULL) {
-        grpc_byte_buffer_destroy(write->buffer);
-        if (open && write->on_written != NULL) {
-            write->on_written(call, write->arg);
-        }
-        free(write);
+    if (write != NULL && write->on_written != NULL) {
+        due = !call->written_due;
+        call->written_due = true;
+        *call->taken_end = write;
+        call->taken_end = &write->next;
+        write->next = NULL;
+        write = NULL;
     }
-    gci_call_event_done(call);
+    pthread_mutex_unlock(&call->slot->lock);
+    if (write != NULL) {
+        free_write(write);
+    }
+    if (due) {
+        gci_turn(call, &call->written);
+    } else {
+        gci_call_event_done(call);
+    }
+}
+
+static bool is_open(struct gci_call *call)
+{
+    bool open;
+
+    pthread_mutex_lock(&call->slot->lock);
+    open = call->state == GCI_CALL_OPEN;
+    pthread_mutex_unlock(&call->slot->lock);
+    return open;
+}
+
+void gci_call_run_written(struct gci_call *call)
+{
+    struct gci_write *taken;
+
+    pthread_mutex_lock(&call->slot->lock);
+    taken = call->taken;
+    call->taken = NULL;
+    call->taken_end = &call->taken;
+    call->written_due = false;
+    pthread_mutex_unlock(&call->slot->lock);
+    while (taken != NULL) {
+        struct gci_write *write = taken;
+        taken = write->next;
+        if (is_open(call)) {
+            gci_call_callback_begin(call);
+            write->on_written(gci_slot_handle(call->slot), write->arg);
+            gci_call_callback_end();
+        }
+        free_write(write);
+    }
 }
 
 /* Takes the buffer; NULL: the headers alone. */
-static void enqueue(grpc_c_call *call, grpc_byte_buffer *buffer,
+static bool enqueue(grpc_c_call *handle, const char *what, grpc_byte_buffer *buffer,
                     void (*on_written)(grpc_c_call *call, void *arg), void *arg)
 {
     struct gci_write *write = gpr_malloc(sizeof(*write));
+    struct gci_call *call = gci_call_enter(handle, what);
 
-    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
     *write = (struct gci_write){.buffer = buffer, .on_written = on_written, .arg = arg};
-    pthread_mutex_lock(&call->lock);
-    GCI_CHECK(call->state == GCI_CALL_OPEN);
+    if (call == NULL) {
+        free_write(write);
+        return false;
+    }
     write->plain = call->skip_compression;
     *call->queued_end = write;
     call->queued_end = &write->next;
     if (call->sending == NULL) {
         send_next(call);
     }
-    pthread_mutex_unlock(&call->lock);
+    gci_call_leave(call);
+    return true;
 }
 
-void grpc_c_call_write(grpc_c_call *call, const ProtobufCMessage *message,
+bool grpc_c_call_write(grpc_c_call *call, const ProtobufCMessage *message,
                        void (*on_written)(grpc_c_call *call, void *arg), void *arg)
 {
-    enqueue(call, gci_pack(message), on_written, arg);
+    return enqueue(call, __func__, gci_pack(message), on_written, arg);
 }
 
-void grpc_c_call_write_lent(grpc_c_call *call, const ProtobufCMessage *message,
+bool grpc_c_call_write_lent(grpc_c_call *call, const ProtobufCMessage *message,
                             const struct grpc_c_lent *lent, size_t n_lent,
                             void (*on_written)(grpc_c_call *call, void *arg), void *arg)
 {
-    enqueue(call, gci_pack_lent(message, lent, n_lent), on_written, arg);
+    return enqueue(call, __func__, gci_pack_lent(message, lent, n_lent), on_written, arg);
 }
 
 /* -- compression ------------------------------------------------------------------------------ */
 
-void grpc_c_call_set_compression(grpc_c_call *call, enum grpc_c_compression compression)
+bool grpc_c_call_set_compression(grpc_c_call *handle, enum grpc_c_compression compression)
 {
-    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
-    pthread_mutex_lock(&call->lock);
+    struct gci_call *call = gci_call_enter(handle, __func__);
+
+    if (call == NULL) {
+        return false;
+    }
     call->compression = compression;
-    pthread_mutex_unlock(&call->lock);
+    gci_call_leave(call);
+    return true;
 }
 
-void grpc_c_call_skip_compression(grpc_c_call *call, bool skip)
+bool grpc_c_call_skip_compression(grpc_c_call *handle, bool skip)
 {
-    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
-    pthread_mutex_lock(&call->lock);
+    struct gci_call *call = gci_call_enter(handle, __func__);
+
+    if (call == NULL) {
+        return false;
+    }
     call->skip_compression = skip;
-    pthread_mutex_unlock(&call->lock);
+    gci_call_leave(call);
+    return true;
 }
 
 /* -- metadata --------------------------------------------------------------------------------- */
 
-enum grpc_c_metadata_fault grpc_c_call_add_header(grpc_c_call *call,
+enum grpc_c_metadata_fault grpc_c_call_add_header(grpc_c_call *handle,
                                                   const struct grpc_c_metadata *entry)
 {
+    struct gci_call *call = gci_call_enter(handle, __func__);
     enum grpc_c_metadata_fault fault = GRPC_C_METADATA_TOO_LATE;
 
-    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
-    pthread_mutex_lock(&call->lock);
-    if (call->state == GCI_CALL_OPEN && !call->headers_sent) {
+    if (call == NULL) {
+        return fault;
+    }
+    if (!call->headers_sent) {
         fault = gci_metadata_add(&call->headers, entry);
     }
-    pthread_mutex_unlock(&call->lock);
+    gci_call_leave(call);
     return fault;
 }
 
-enum grpc_c_metadata_fault grpc_c_call_add_trailer(grpc_c_call *call,
+enum grpc_c_metadata_fault grpc_c_call_add_trailer(grpc_c_call *handle,
                                                    const struct grpc_c_metadata *entry)
 {
+    struct gci_call *call = gci_call_enter(handle, __func__);
     enum grpc_c_metadata_fault fault = GRPC_C_METADATA_TOO_LATE;
 
-    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
-    pthread_mutex_lock(&call->lock);
-    if (call->state == GCI_CALL_OPEN) {
+    if (call != NULL) {
         fault = gci_trailer_add(&call->trailer, entry);
+        gci_call_leave(call);
     }
-    pthread_mutex_unlock(&call->lock);
     return fault;
 }
 
-void grpc_c_call_send_headers(grpc_c_call *call)
+bool grpc_c_call_send_headers(grpc_c_call *call)
 {
-    enqueue(call, NULL, NULL, NULL);
+    return enqueue(call, __func__, NULL, NULL, NULL);
 }
 
 /* -- the end ---------------------------------------------------------------------------------- */
 
-/* Takes the buffer, which may be NULL. */
-static void finish(grpc_c_call *call, grpc_byte_buffer *buffer, const struct grpc_c_status *status)
+/* Takes the buffer, which may be NULL. Under the lock, of an open call; leaves it. */
+static void finish(struct gci_call *call, grpc_byte_buffer *buffer,
+                   const struct grpc_c_status *status)
 {
-    GCI_CHECK(call->magic == GCI_CALL_MAGIC);
-    pthread_mutex_lock(&call->lock);
-    GCI_CHECK(call->state == GCI_CALL_OPEN); /* a call is finished once */
     call->final_buffer = buffer;
     call->final_code = status->code;
     gci_trailer_set_status(&call->trailer, status);
@@ -229,37 +284,66 @@ static void finish(grpc_c_call *call, grpc_byte_buffer *buffer, const struct grp
     } else {
         send_final(call);
     }
-    pthread_mutex_unlock(&call->lock);
+    gci_call_leave(call);
 }
 
-void grpc_c_call_reply(grpc_c_call *call, const ProtobufCMessage *response)
+static bool finish_handle(grpc_c_call *handle, const char *what, grpc_byte_buffer *buffer,
+                          const struct grpc_c_status *status)
+{
+    struct gci_call *call = gci_call_enter(handle, what);
+
+    if (call == NULL) {
+        grpc_byte_buffer_destroy(buffer);
+        return false;
+    }
+    finish(call, buffer, status);
+    return true;
+}
+
+bool grpc_c_call_reply(grpc_c_call *call, const ProtobufCMessage *response)
 {
     struct grpc_c_status ok = {.code = GRPC_C_OK};
 
-    finish(call, gci_pack(response), &ok);
+    return finish_handle(call, __func__, gci_pack(response), &ok);
 }
 
-void grpc_c_call_reply_lent(grpc_c_call *call, const ProtobufCMessage *response,
+bool grpc_c_call_reply_lent(grpc_c_call *call, const ProtobufCMessage *response,
                             const struct grpc_c_lent *lent, size_t n_lent)
 {
     struct grpc_c_status ok = {.code = GRPC_C_OK};
 
-    finish(call, gci_pack_lent(response, lent, n_lent), &ok);
+    return finish_handle(call, __func__, gci_pack_lent(response, lent, n_lent), &ok);
 }
 
-void grpc_c_call_finish(grpc_c_call *call, const struct grpc_c_status *status)
+bool grpc_c_call_finish(grpc_c_call *call, const struct grpc_c_status *status)
 {
-    finish(call, NULL, status);
+    return finish_handle(call, __func__, NULL, status);
 }
 
-void grpc_c_call_fail(grpc_c_call *call, enum grpc_c_code code, const char *format, ...)
+#define MESSAGE_MAX 1024
+
+bool grpc_c_call_fail(grpc_c_call *call, enum grpc_c_code code, const char *format, ...)
 {
-    char message[1024];
+    char message[MESSAGE_MAX];
     struct grpc_c_status status = {.code = code, .message = message};
     va_list args;
 
     va_start(args, format);
     (void)vsnprintf(message, sizeof(message), format, args);
     va_end(args);
+    return finish_handle(call, __func__, NULL, &status);
+}
+
+void gci_call_fail(struct gci_call *call, enum grpc_c_code code, const char *format, ...)
+{
+    char message[MESSAGE_MAX];
+    struct grpc_c_status status = {.code = code, .message = message};
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    pthread_mutex_lock(&call->slot->lock);
+    GCI_CHECK(call->state == GCI_CALL_OPEN); /* `begin` returned false, and did not finish it */
     finish(call, NULL, &status);
 }

@@ -76,6 +76,9 @@ struct gci_poller {
     bool running;
 };
 
+/* A thread that blocks all signals. Returns 0, or -1 with the cause logged. */
+int gci_thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg, const char *name);
+
 /* Makes the queue. */
 void gci_poller_init(struct gci_poller *poller);
 
@@ -102,6 +105,9 @@ void gci_log_take_over(void);
 void gci_log_capture(char *text, size_t size);
 
 /* -- time ------------------------------------------------------------------------------------- */
+
+/* Milliseconds on a clock that only rises, to about 4: for what costs nothing to ask. */
+int64_t gci_coarse_ms(void);
 
 /* Milliseconds from now as a deadline in the one form core takes everywhere. */
 gpr_timespec gci_deadline_in(int64_t ms);

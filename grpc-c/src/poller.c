@@ -1,6 +1,7 @@
 /* Completion queues and the threads that drain them. */
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include <grpc/support/time.h>
 
@@ -20,6 +21,14 @@ void gci_library_release(void)
 gpr_timespec gci_deadline_in(int64_t ms)
 {
     return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(ms, GPR_TIMESPAN));
+}
+
+int64_t gci_coarse_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 void gci_poller_init(struct gci_poller *poller)
@@ -54,7 +63,7 @@ static void *poller_main(void *arg)
     return NULL;
 }
 
-int gci_poller_start(struct gci_poller *poller, const char *name)
+int gci_thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg, const char *name)
 {
     sigset_t all;
     sigset_t before;
@@ -63,15 +72,20 @@ int gci_poller_start(struct gci_poller *poller, const char *name)
     /* Signals are the program's: none shall interrupt a handler on a thread it does not know. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&poller->thread, NULL, poller_main, poller);
+    rc = pthread_create(thread, NULL, run, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc != 0) {
-        gci_log(GRPC_C_LOG_ERROR, "cannot start a polling thread: %s", strerror(rc));
+        gci_log(GRPC_C_LOG_ERROR, "cannot start the thread %s: %s", name, strerror(rc));
         return -1;
     }
-    (void)pthread_setname_np(poller->thread, name);
-    poller->running = true;
+    (void)pthread_setname_np(*thread, name);
     return 0;
+}
+
+int gci_poller_start(struct gci_poller *poller, const char *name)
+{
+    poller->running = gci_thread_start(&poller->thread, poller_main, poller, name) == 0;
+    return poller->running ? 0 : -1;
 }
 
 void gci_poller_fini(struct gci_poller *poller)

@@ -15,8 +15,22 @@
 #define DEFAULT_MEMORY_QUOTA      ((size_t)512 << 20)
 #define DEFAULT_KEEPALIVE         20000u
 #define DEFAULT_KEEPALIVE_TIMEOUT 10000u
+#define DEFAULT_MIN_PING_INTERVAL 5000u
+#define DEFAULT_HANDSHAKE_TIMEOUT 20000u
+#define DEFAULT_MAX_METADATA      ((size_t)8 << 10)
+#define DEFAULT_WORKER_LINE       1000u
+#define DEFAULT_FORGOTTEN         5000u
 #define LEAVE_MS                  200 /* that an idle client has for closing its connection at a shutdown */
-#define PING_TOLERANCE_MS         5000 /* clients may ping idle connections this often */
+
+static void set_default(unsigned *option, unsigned value)
+{
+    *option = *option != 0 ? *option : value;
+}
+
+static void set_default_size(size_t *option, size_t value)
+{
+    *option = *option != 0 ? *option : value;
+}
 
 static struct grpc_c_server_options with_defaults(const struct grpc_c_server_options *given)
 {
@@ -25,16 +39,19 @@ static struct grpc_c_server_options with_defaults(const struct grpc_c_server_opt
     if (given != NULL) {
         o = *given;
     }
-    o.pollers = o.pollers != 0 ? o.pollers : DEFAULT_POLLERS;
-    o.accepts = o.accepts != 0 ? o.accepts : DEFAULT_ACCEPTS;
-    o.max_receive_bytes = o.max_receive_bytes != 0 ? o.max_receive_bytes : DEFAULT_MAX_RECEIVE;
+    set_default(&o.pollers, DEFAULT_POLLERS);
+    set_default(&o.accepts, DEFAULT_ACCEPTS);
+    set_default(&o.worker_line, DEFAULT_WORKER_LINE);
+    set_default(&o.forgotten_ms, DEFAULT_FORGOTTEN);
+    set_default(&o.keepalive_ms, DEFAULT_KEEPALIVE);
+    set_default(&o.keepalive_timeout_ms, DEFAULT_KEEPALIVE_TIMEOUT);
+    set_default(&o.min_ping_interval_ms, DEFAULT_MIN_PING_INTERVAL);
+    set_default(&o.handshake_timeout_ms, DEFAULT_HANDSHAKE_TIMEOUT);
+    set_default_size(&o.max_receive_bytes, DEFAULT_MAX_RECEIVE);
+    set_default_size(&o.unpack_overhead_bytes, DEFAULT_UNPACK_OVERHEAD);
+    set_default_size(&o.memory_quota_bytes, DEFAULT_MEMORY_QUOTA);
+    set_default_size(&o.max_metadata_bytes, DEFAULT_MAX_METADATA);
     o.max_receive_bytes = o.max_receive_bytes < INT32_MAX ? o.max_receive_bytes : INT32_MAX;
-    o.unpack_overhead_bytes =
-        o.unpack_overhead_bytes != 0 ? o.unpack_overhead_bytes : DEFAULT_UNPACK_OVERHEAD;
-    o.memory_quota_bytes = o.memory_quota_bytes != 0 ? o.memory_quota_bytes : DEFAULT_MEMORY_QUOTA;
-    o.keepalive_ms = o.keepalive_ms != 0 ? o.keepalive_ms : DEFAULT_KEEPALIVE;
-    o.keepalive_timeout_ms =
-        o.keepalive_timeout_ms != 0 ? o.keepalive_timeout_ms : DEFAULT_KEEPALIVE_TIMEOUT;
     return o;
 }
 
@@ -46,29 +63,46 @@ static grpc_arg int_arg(const char *key, size_t value)
     return arg;
 }
 
+#define ARGS_ALWAYS 12
+#define ARGS_MAX    (ARGS_ALWAYS + 5)
+
+/* 0: core's own, which is none. */
+static void add_limit(grpc_channel_args *args, const char *key, size_t value)
+{
+    if (value != 0) {
+        args->args[args->num_args++] = int_arg(key, value);
+    }
+}
+
 /*
  * Core would inflate whatever comes, however large, before it looks at the size, and its quota does
  * not see it: so it hands messages over as they came, and inflate.c has the bounds.
  */
 static grpc_server *create_core(const struct grpc_c_server_options *o, grpc_resource_quota *quota)
 {
-    grpc_arg args[] = {
+    grpc_arg args[ARGS_MAX] = {
         int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
         int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, o->max_receive_bytes),
         int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
+        int_arg(GRPC_ARG_MAX_METADATA_SIZE, o->max_metadata_bytes),
+        int_arg(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, o->handshake_timeout_ms),
         int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, o->keepalive_ms),
         int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, o->keepalive_timeout_ms),
-        int_arg(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
+        int_arg(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, !o->keepalive_with_calls_only),
         int_arg(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0), /* our own pings: no limit */
-        int_arg(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, PING_TOLERANCE_MS),
+        int_arg(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, o->min_ping_interval_ms),
         int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
         {.type = GRPC_ARG_POINTER, .key = (char *)GRPC_ARG_RESOURCE_QUOTA},
     };
-    size_t n = sizeof(args) / sizeof(args[0]);
-    grpc_channel_args list = {n, args};
+    grpc_channel_args list = {ARGS_ALWAYS, args};
 
-    args[n - 1].value.pointer.p = quota;
-    args[n - 1].value.pointer.vtable = grpc_resource_quota_arg_vtable();
+    args[ARGS_ALWAYS - 1].value.pointer.p = quota;
+    args[ARGS_ALWAYS - 1].value.pointer.vtable = grpc_resource_quota_arg_vtable();
+    add_limit(&list, GRPC_ARG_MAX_CONNECTION_AGE_MS, o->max_connection_age_ms);
+    add_limit(&list, GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, o->max_connection_age_grace_ms);
+    add_limit(&list, GRPC_ARG_MAX_CONNECTION_IDLE_MS, o->max_connection_idle_ms);
+    add_limit(&list, GRPC_ARG_MAX_CONCURRENT_STREAMS, o->max_concurrent_streams);
+    add_limit(&list, GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, o->max_send_bytes);
     return grpc_server_create(&list, NULL);
 }
 
@@ -103,7 +137,12 @@ grpc_c_server *grpc_c_server_create(const struct grpc_c_server_options *options)
     }
     server->options = with_defaults(options);
     server->queues = calloc(server->options.pollers, sizeof(*server->queues));
-    if (server->queues == NULL) {
+    if (server->options.workers != 0) {
+        server->pool = gci_pool_create(server->options.workers, server->options.worker_line);
+    }
+    if (server->queues == NULL || (server->options.workers != 0 && server->pool == NULL)) {
+        gci_pool_destroy(server->pool);
+        free(server->queues);
         free(server);
         return NULL;
     }
@@ -184,6 +223,7 @@ int grpc_c_server_add_service(grpc_c_server *server, const struct grpc_c_service
     server->methods = methods;
     for (size_t i = 0; i < service->n_methods; i++) {
         struct gci_method *method = &methods[server->n_methods];
+        memset(method, 0, sizeof(*method));
         method->table = &service->methods[i];
         method->handlers = handlers;
         method->registered = register_method(server, method->table);
@@ -197,9 +237,27 @@ int grpc_c_server_add_service(grpc_c_server *server, const struct grpc_c_service
 
 /* -- start and stop --------------------------------------------------------------------------- */
 
+static int make_spares(grpc_c_server *server)
+{
+    for (unsigned i = 0; i < server->options.pollers; i++) {
+        struct gci_queue *queue = &server->queues[i];
+        queue->spares = calloc(server->n_methods + 1, sizeof(struct gci_call *));
+        if (queue->spares == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int grpc_c_server_start(grpc_c_server *server)
 {
     GCI_CHECK(server->state == GCI_SETUP);
+    if (make_spares(server) != 0) {
+        return -1;
+    }
+    if (server->pool != NULL && gci_pool_start(server->pool) != 0) {
+        return -1;
+    }
     for (unsigned i = 0; i < server->options.pollers; i++) {
         char name[16]; /* what Linux keeps of a thread's name */
         (void)snprintf(name, sizeof(name), "grpc-c/%u", i % 1000);
@@ -263,6 +321,19 @@ static void poll_until_notified(grpc_c_server *server)
     }
 }
 
+/* Says which handlers keep the server from stopping. */
+static void await_handlers(grpc_c_server *server)
+{
+    bool over;
+
+    pthread_mutex_lock(&server->lock);
+    over = wait_until(server, has_no_calls, server->options.forgotten_ms);
+    pthread_mutex_unlock(&server->lock);
+    if (!over) {
+        (void)grpc_c_server_report(server, 0);
+    }
+}
+
 /*
  * Core notifies when the last connection has gone, and some clients hold on to an idle one for
  * seconds: once the last call is over they get a moment to leave, then they are cut off.
@@ -280,6 +351,7 @@ static unsigned drain(grpc_c_server *server, unsigned drain_ms)
         cancelled = atomic_load(&server->open);
         pthread_mutex_unlock(&server->lock);
         grpc_server_cancel_all_calls(server->core);
+        await_handlers(server);
         pthread_mutex_lock(&server->lock);
         (void)wait_until(server, is_idle, -1);
     }
@@ -324,8 +396,15 @@ void grpc_c_server_destroy(grpc_c_server *server)
     grpc_server_destroy(server->core);
     for (unsigned i = 0; i < server->options.pollers; i++) {
         gci_poller_fini(&server->queues[i].poller);
+    }
+    gci_pool_destroy(server->pool);
+    for (unsigned i = 0; i < server->options.pollers; i++) {
         gci_call_free_spares(&server->queues[i]);
     }
+    for (size_t i = 0; i < server->n_methods; i++) {
+        gci_slots_forget(&server->methods[i].slots);
+    }
+    gci_slots_forget(&server->unknown.slots);
     gci_server_tls_destroy_all(server->tls);
     grpc_resource_quota_unref(server->quota);
     pthread_cond_destroy(&server->changed);

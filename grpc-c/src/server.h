@@ -3,13 +3,14 @@
  *
  *   state     entered by                         what runs
  *   SETUP     grpc_c_server_create               nothing; services and addresses are added
- *   STARTED   grpc_c_server_start                pollers; `accepts` calls posted per method and
- * queue STOPPING  grpc_c_server_shutdown             open calls drain; posted accepts fail and are
- * freed STOPPED   shutdown: core notified, live == 0  pollers, idle; only destroy may follow
+ *   STARTED   grpc_c_server_start                pollers, workers; `accepts` calls posted per
+ * method and queue STOPPING  grpc_c_server_shutdown             open calls drain; posted accepts
+ * fail and are freed STOPPED   shutdown: core notified, live == 0 pollers, idle; only destroy may
+ * follow
  *
  * `live` counts call objects, posted or open; `open` counts the calls that arrived and are not
  * gone. Both are touched by pollers without the lock; live falling to 0 is signalled under it. Call
- * objects end on poller threads only, which destroy joins before it frees the server.
+ * objects end on pollers and workers only, which destroy joins before it frees the server.
  */
 #ifndef GRPC_C_SRC_SERVER_H
 #define GRPC_C_SRC_SERVER_H
@@ -25,19 +26,23 @@
 #include "core.h"
 #include "grpc-c/server.h"
 #include "grpc-c/service.h"
+#include "handle.h"
+#include "pool.h"
 #include "tls.h"
 
 struct gci_method {
-    const struct grpc_c_method *table;
+    const struct grpc_c_method *table; /* NULL: calls of unknown methods */
     const void *handlers;
     void *registered; /* core's handle */
+    struct gci_slots slots;
 };
 
-/* One poller's share of the server. Spare call objects are touched by that thread alone. */
+/* One poller's share of the server. Spare call objects are touched by that thread alone,
+ * and are not kept where workers may free them. */
 struct gci_queue {
     struct gci_poller poller;
     grpc_c_server *server;
-    grpc_c_call *spare;
+    struct gci_call **spares; /* for each method, and last for the unknown one, a list */
     unsigned n_spare;
 };
 
@@ -51,6 +56,8 @@ struct grpc_c_server {
     struct gci_queue *queues;             /* options.pollers of them */
     struct gci_method *methods;           /* fixed from STARTED on */
     size_t n_methods;
+    struct gci_method unknown;
+    struct gci_pool *pool; /* NULL: pollers run the handlers */
 
     pthread_mutex_t lock; /* guards state and notified; taken with no other lock held */
     pthread_cond_t changed;
@@ -70,16 +77,17 @@ static inline bool gci_one_request(enum grpc_c_shape shape)
     return shape == GRPC_C_UNARY || shape == GRPC_C_SERVER_STREAM;
 }
 
-/* A call object is gone. On a poller's thread; the last thing it does with the server. */
+/* A call object is gone. On a poller's or worker's thread; the last thing it does with the server.
+ */
 void gci_server_call_gone(grpc_c_server *server);
 
 /* Posts `accepts` of each method and of the unknown one on each queue. Returns 0 or -1. */
 int gci_accept_post_all(grpc_c_server *server);
 
 /*
- * Posts one accept of `method`, NULL for calls of no known method, with `call` as its object, NULL
- * for a new one. Returns false where memory ran out.
+ * Posts one accept of `method` with `call` as its object, NULL for a new or spare one, on the
+ * queue's thread. Returns false where memory ran out.
  */
-bool gci_accept_post(struct gci_queue *queue, const struct gci_method *method, grpc_c_call *call);
+bool gci_accept_post(struct gci_queue *queue, struct gci_method *method, struct gci_call *call);
 
 #endif

@@ -229,11 +229,16 @@ static void streaming_output_call(grpc_c_call *call, const output_request *reque
 
 /* -- streams both ways ------------------------------------------------------------------------ */
 
+static void read_on(grpc_c_call *call)
+{
+    (void)grpc_c_call_read(call);
+}
+
 static void full_duplex_call(grpc_c_call *call, void *user)
 {
     (void)user;
     echo_metadata(call);
-    answers_begin(call, grpc_c_call_read);
+    answers_begin(call, read_on);
     grpc_c_call_read(call);
 }
 

@@ -26,8 +26,8 @@ target_link_libraries(grpc_c_fixture
     PUBLIC grpc_c grpc_c_echo PkgConfig::CMOCKA Threads::Threads
     PRIVATE payloadstore_warnings)
 
-foreach(test IN ITEMS async async_streams calls channel codec compression hostile cancel lent shutdown listen metadata status tls memory
-    memory_client)
+foreach(test IN ITEMS async async_streams calls cancel channel codec compression finished hostile lent
+    listen memory memory_client metadata shutdown status tls workers)
     add_executable(test_grpc_c_${test} ${grpc_c_tests_dir}/grpc_c_${test}.c)
     # Some tests look below the public headers, and some speak core's own language.
     target_include_directories(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../../grpc-c/src)
@@ -38,7 +38,8 @@ foreach(test IN ITEMS async async_streams calls channel codec compression hostil
         TIMEOUT 300
         ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1;TMPDIR=${test_work}")
 endforeach()
-foreach(test IN ITEMS async async_streams calls cancel channel compression metadata shutdown tls)
+foreach(test IN ITEMS async async_streams calls cancel channel compression finished metadata shutdown
+    tls workers)
     set_tests_properties(grpc_c_${test} PROPERTIES LABELS "unit;tsan")
 endforeach()
 foreach(test IN ITEMS tls memory_client)

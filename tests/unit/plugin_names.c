@@ -143,13 +143,13 @@ static void tricky_names_compile(void **state)
         SERVER(get_it__sync);
     TRICKY(Head) * (*snake_case)(grpc_c_stream *) = SERVER(snake__case__read);
     int (*a)(grpc_c_stream *, const TRICKY(Head) *) = SERVER(a__write);
-    void (*test)(grpc_c_call *, const TRICKY(V2Beta1) *) = SERVER(abtest2_x__reply);
-    void (*read2nd)(grpc_c_call *, const TRICKY(ALLCAPS) *, void (*)(grpc_c_call *, void *),
+    bool (*test)(grpc_c_call *, const TRICKY(V2Beta1) *) = SERVER(abtest2_x__reply);
+    bool (*read2nd)(grpc_c_call *, const TRICKY(ALLCAPS) *, void (*)(grpc_c_call *, void *),
                     void *) = SERVER(read2nd__send);
-    void (*leading)(grpc_c_call *, const TRICKY(ALLCAPS__Inner) *) = SERVER(__leading__reply);
-    void (*trailing)(grpc_c_call *, const TRICKY(ALLCAPS__Inner__Innermost2nd) *) =
+    bool (*leading)(grpc_c_call *, const TRICKY(ALLCAPS__Inner) *) = SERVER(__leading__reply);
+    bool (*trailing)(grpc_c_call *, const TRICKY(ALLCAPS__Inner__Innermost2nd) *) =
         SERVER(trailing___reply);
-    void (*underscores)(grpc_c_call *, const TRICKY(HTTPRequest) *) =
+    bool (*underscores)(grpc_c_call *, const TRICKY(HTTPRequest) *) =
         SERVER(two___underscores__reply);
 
     (void)state;
