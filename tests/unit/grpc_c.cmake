@@ -27,7 +27,7 @@ target_link_libraries(grpc_c_fixture
     PRIVATE payloadstore_warnings)
 
 foreach(test IN ITEMS async async_streams calls cancel channel codec compression finished hostile lent
-    listen memory memory_client metadata shutdown status tls workers)
+    listen memory memory_client metadata options shutdown status tls workers)
     add_executable(test_grpc_c_${test} ${grpc_c_tests_dir}/grpc_c_${test}.c)
     # Some tests look below the public headers, and some speak core's own language.
     target_include_directories(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../../grpc-c/src)
