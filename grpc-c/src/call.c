@@ -49,22 +49,38 @@ static void call_init(struct gci_call *call, struct gci_slot *slot, struct gci_q
     call->notice.run = run_notice;
 }
 
-/* The message, NULL or not, goes, and what it took of the budget for inflated ones comes back. */
-static void free_message(grpc_c_server *server, ProtobufCMessage *message, size_t inflated)
+/* A message, NULL or not, with what came with it. */
+struct message {
+    ProtobufCMessage *message;
+    grpc_c_received *bytes;
+    size_t inflated; /* bytes of the budget for inflated ones */
+};
+
+static struct message detach_message(struct gci_call *call)
 {
-    if (message != NULL) {
-        protobuf_c_message_free_unpacked(message, NULL);
+    struct message last = {call->message, call->bytes, call->inflated};
+
+    call->message = NULL;
+    call->bytes = NULL;
+    call->inflated = 0;
+    return last;
+}
+
+/* It goes, and what it took of the budget comes back. */
+static void free_message(grpc_c_server *server, struct message message)
+{
+    if (message.message != NULL) {
+        protobuf_c_message_free_unpacked(message.message, NULL);
     }
-    if (inflated > 0) {
-        atomic_fetch_sub(&server->inflated, inflated);
+    grpc_c_received_release(message.bytes);
+    if (message.inflated > 0) {
+        atomic_fetch_sub(&server->inflated, message.inflated);
     }
 }
 
 static void drop_message(struct gci_call *call)
 {
-    free_message(call->queue->server, call->message, call->inflated);
-    call->message = NULL;
-    call->inflated = 0;
+    free_message(call->queue->server, detach_message(call));
 }
 
 static void call_fini(struct gci_call *call)
@@ -278,6 +294,19 @@ static grpc_byte_buffer *inflate_message(struct gci_call *call, grpc_byte_buffer
     return buffer;
 }
 
+/* Takes the buffer, which is not compressed. */
+static ProtobufCMessage *unpack(struct gci_call *call, grpc_byte_buffer *buffer,
+                                struct gci_error *error)
+{
+    const ProtobufCMessageDescriptor *type = call->method->table->request;
+    size_t overhead = call->queue->server->options.unpack_overhead_bytes;
+
+    if (call->method->sliced == NULL) {
+        return gci_unpack(type, buffer, overhead, error);
+    }
+    return gci_unpack_around(type, call->method->sliced, buffer, overhead, &call->bytes, error);
+}
+
 /* Takes what was received as the call's message. */
 static bool take_message(struct gci_call *call, grpc_byte_buffer *buffer, struct gci_error *error)
 {
@@ -287,8 +316,7 @@ static bool take_message(struct gci_call *call, grpc_byte_buffer *buffer, struct
         buffer = inflate_message(call, buffer, error);
     }
     if (buffer != NULL) {
-        call->message = gci_unpack(call->method->table->request, buffer,
-                                   call->queue->server->options.unpack_overhead_bytes, error);
+        call->message = unpack(call, buffer, error);
     }
     return call->message != NULL;
 }
@@ -458,18 +486,14 @@ bool grpc_c_call_cancelled(const grpc_c_call *handle)
 /* -- the client's stream ---------------------------------------------------------------------- */
 
 /* Starts the read; what there is of the last message is the caller's to free. Under the lock. */
-static ProtobufCMessage *start_read(struct gci_call *call, size_t *inflated)
+static struct message start_read(struct gci_call *call)
 {
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
-    ProtobufCMessage *last = call->message;
 
-    call->message = NULL;
-    *inflated = call->inflated;
-    call->inflated = 0;
     call->reading = true;
     op.data.recv_message.recv_message = &call->received;
     gci_call_batch(call, &op, 1, &call->read_tag);
-    return last;
+    return detach_message(call);
 }
 
 bool grpc_c_call_read(grpc_c_call *handle)
@@ -477,8 +501,7 @@ bool grpc_c_call_read(grpc_c_call *handle)
     struct gci_call *call = gci_call_enter(handle, __func__);
     const struct grpc_c_method *table;
     grpc_c_server *server;
-    ProtobufCMessage *last = NULL;
-    size_t inflated = 0;
+    struct message last = {NULL, NULL, 0};
     bool mistaken;
     bool may;
 
@@ -490,14 +513,14 @@ bool grpc_c_call_read(grpc_c_call *handle)
     mistaken = gci_one_request(table->shape) || call->reading;
     may = !mistaken && !call->ended;
     if (may) {
-        last = start_read(call, &inflated);
+        last = start_read(call);
     }
     gci_call_leave(call);
     if (mistaken) {
         gci_log(GRPC_C_LOG_ERROR, "grpc_c_call_read: refused, %s %s", table->path,
                 gci_one_request(table->shape) ? "takes one message" : "is being read already");
     }
-    free_message(server, last, inflated);
+    free_message(server, last);
     return may;
 }
 
@@ -512,6 +535,35 @@ ProtobufCMessage *grpc_c_call_take_message(grpc_c_call *handle)
         gci_call_leave(call);
     }
     return message;
+}
+
+bool grpc_c_call_bytes(grpc_c_call *handle, size_t i, struct grpc_c_bytes *bytes)
+{
+    struct gci_call *call = gci_call_look(handle, __func__);
+    bool found;
+
+    if (call == NULL) {
+        return false;
+    }
+    found = grpc_c_received_bytes(call->bytes, i, bytes);
+    gci_call_leave(call);
+    return found;
+}
+
+grpc_c_received *grpc_c_call_take_bytes(grpc_c_call *handle)
+{
+    struct gci_call *call = gci_call_look(handle, __func__);
+    grpc_c_received *bytes = NULL;
+
+    if (call != NULL) {
+        bytes = call->bytes;
+        call->bytes = NULL;
+        gci_call_leave(call);
+    }
+    if (bytes != NULL) {
+        gci_received_take(bytes);
+    }
+    return bytes;
 }
 
 /*

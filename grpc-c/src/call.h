@@ -95,6 +95,7 @@ struct gci_call {
     bool compressed;                     /* queue: the message came so */
     size_t inflated;                     /* queue: bytes of the server's budget it takes */
     ProtobufCMessage *message;           /* the request, or the stream's message of the moment */
+    grpc_c_received *bytes;              /* its sliced field; NULL: none */
     struct gci_write *sending;           /* lock: in flight */
     struct gci_write *queued;            /* lock: behind it, oldest first */
     struct gci_write **queued_end;

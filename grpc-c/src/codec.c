@@ -57,8 +57,8 @@ static void budget_free(void *data, void *memory)
 
 /* -- unpacking -------------------------------------------------------------------------------- */
 
-static ProtobufCMessage *unpack_bytes(const ProtobufCMessageDescriptor *type, const uint8_t *data,
-                                      size_t length, size_t overhead, struct gci_error *error)
+ProtobufCMessage *gci_unpack_bytes(const ProtobufCMessageDescriptor *type, const uint8_t *data,
+                                   size_t length, size_t overhead, struct gci_error *error)
 {
     struct budget budget = {overhead > SIZE_MAX - length ? SIZE_MAX : overhead + length, false};
     ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};
@@ -105,7 +105,7 @@ static ProtobufCMessage *unpack_gathered(const ProtobufCMessageDescriptor *type,
     }
     gather(&buffer->data.raw.slice_buffer, whole);
     grpc_byte_buffer_destroy(buffer);
-    message = unpack_bytes(type, whole, length, overhead, error);
+    message = gci_unpack_bytes(type, whole, length, overhead, error);
     if (whole != stack) {
         free(whole);
     }
@@ -122,8 +122,8 @@ ProtobufCMessage *gci_unpack(const ProtobufCMessageDescriptor *type, grpc_byte_b
     if (slices->count != 1) {
         return unpack_gathered(type, buffer, overhead, error);
     }
-    message = unpack_bytes(type, GRPC_SLICE_START_PTR(slices->slices[0]),
-                           GRPC_SLICE_LENGTH(slices->slices[0]), overhead, error);
+    message = gci_unpack_bytes(type, GRPC_SLICE_START_PTR(slices->slices[0]),
+                               GRPC_SLICE_LENGTH(slices->slices[0]), overhead, error);
     grpc_byte_buffer_destroy(buffer);
     return message;
 }

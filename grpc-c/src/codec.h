@@ -44,6 +44,22 @@ grpc_byte_buffer *gci_pack_lent(const ProtobufCMessage *message, const struct gr
 ProtobufCMessage *gci_unpack(const ProtobufCMessageDescriptor *type, grpc_byte_buffer *buffer,
                              size_t overhead, struct gci_error *error);
 
+/*
+ * The same, but for the contents of one `bytes` field of the type, which stay in `buffer`:
+ * *received, never NULL where a message is returned, has them and the buffer.
+ */
+ProtobufCMessage *gci_unpack_around(const ProtobufCMessageDescriptor *type,
+                                    const ProtobufCFieldDescriptor *field, grpc_byte_buffer *buffer,
+                                    size_t overhead, grpc_c_received **received,
+                                    struct gci_error *error);
+
+/* It will outlive its call. */
+void gci_received_take(grpc_c_received *received);
+
+/* Checks and unpacks what lies in one piece. */
+ProtobufCMessage *gci_unpack_bytes(const ProtobufCMessageDescriptor *type, const uint8_t *data,
+                                   size_t length, size_t overhead, struct gci_error *error);
+
 /* Whether it has to go through gci_inflate first. */
 static inline bool gci_is_compressed(const grpc_byte_buffer *buffer)
 {

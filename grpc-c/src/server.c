@@ -175,20 +175,20 @@ grpc_c_server *grpc_c_server_create_by_host(const char *host)
 
 /* -- services --------------------------------------------------------------------------------- */
 
-static bool has_method(const grpc_c_server *server, const char *path)
+static struct gci_method *find_method(const grpc_c_server *server, const char *path)
 {
     for (size_t i = 0; i < server->n_methods; i++) {
         if (strcmp(server->methods[i].table->path, path) == 0) {
-            return true;
+            return &server->methods[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 static bool any_known(const grpc_c_server *server, const struct grpc_c_service *service)
 {
     for (size_t i = 0; i < service->n_methods; i++) {
-        if (has_method(server, service->methods[i].path)) {
+        if (find_method(server, service->methods[i].path) != NULL) {
             return true;
         }
     }
@@ -232,6 +232,22 @@ int grpc_c_server_add_service(grpc_c_server *server, const struct grpc_c_service
         }
         server->n_methods++;
     }
+    return 0;
+}
+
+int grpc_c_server_slice_field(grpc_c_server *server, const char *path, unsigned number)
+{
+    struct gci_method *method = find_method(server, path);
+    const ProtobufCFieldDescriptor *field;
+
+    if (server->state != GCI_SETUP || method == NULL) {
+        return -1;
+    }
+    field = protobuf_c_message_descriptor_get_field(method->table->request, number);
+    if (field == NULL || field->type != PROTOBUF_C_TYPE_BYTES) {
+        return -1;
+    }
+    method->sliced = field;
     return 0;
 }
 

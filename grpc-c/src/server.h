@@ -33,7 +33,8 @@
 struct gci_method {
     const struct grpc_c_method *table; /* NULL: calls of unknown methods */
     const void *handlers;
-    void *registered; /* core's handle */
+    void *registered;                       /* core's handle */
+    const ProtobufCFieldDescriptor *sliced; /* left where it was received; NULL: none */
     struct gci_slots slots;
 };
 

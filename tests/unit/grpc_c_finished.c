@@ -98,7 +98,11 @@ static void refuses_questions(grpc_c_call *call)
 {
     size_t n = 1;
 
+    struct grpc_c_bytes bytes;
+
     insist(grpc_c_call_take_message(call) == NULL);
+    insist(!grpc_c_call_bytes(call, 0, &bytes));
+    insist(grpc_c_call_take_bytes(call) == NULL);
     insist(grpc_c_call_cancelled(call));
     insist(!grpc_c_call_message_compressed(call));
     insist(grpc_c_call_remaining_ms(call) == 0);

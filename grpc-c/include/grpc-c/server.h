@@ -31,7 +31,8 @@
  * gone, and then does nothing, logs once for that call which function was called of which method,
  * and returns false or NULL, or as it says. What it was to take over is released. One exception: a
  * callback that is running as another thread finishes the call may go on asking (data, cancelled,
- * remaining_ms, peer, identity, metadata, message_compressed, take_message) until it returns.
+ * remaining_ms, peer, identity, metadata, message_compressed, bytes, and the two that take) until
+ * it returns.
  */
 #ifndef GRPC_C_SERVER_H
 #define GRPC_C_SERVER_H
@@ -114,6 +115,13 @@ GRPC_C_API int grpc_c_server_listen_tls(grpc_c_server *server, const char *addre
                                         const struct grpc_c_server_tls *tls, int *port, char *error,
                                         size_t size);
 
+/*
+ * From the start on the requests of the method `path` ("/package.Service/Method") come with the
+ * field of this number left where it was received: see bytes.h and grpc_c_call_bytes. Returns 0, or
+ * -1: no such method was added, its request has no such `bytes` field, or the server was started.
+ */
+GRPC_C_API int grpc_c_server_slice_field(grpc_c_server *server, const char *path, unsigned number);
+
 /* Starts to accept calls. Returns 0, or -1 where threads or memory ran out. */
 GRPC_C_API int grpc_c_server_start(grpc_c_server *server);
 
@@ -160,6 +168,20 @@ GRPC_C_API bool grpc_c_call_read(grpc_c_call *call);
  * message: whoever takes many bounds them itself.
  */
 GRPC_C_API ProtobufCMessage *grpc_c_call_take_message(grpc_c_call *call);
+
+/*
+ * The i-th value of the field of grpc_c_server_slice_field in the message of the moment. False
+ * where there are not so many: of a field that is not repeated there is one, or none where the peer
+ * left it out, as it does where it is empty. The pieces are valid as long as the message.
+ */
+GRPC_C_API bool grpc_c_call_bytes(grpc_c_call *call, size_t i, struct grpc_c_bytes *bytes);
+
+/*
+ * Makes them the caller's own, as grpc_c_call_take_message does the message, and with what is said
+ * there of the budget. To be released, on any thread. NULL where there are none, or they were
+ * taken.
+ */
+GRPC_C_API grpc_c_received *grpc_c_call_take_bytes(grpc_c_call *call);
 
 /*
  * True once the peer cancelled, the deadline passed, the connection broke or the drain ended; and
