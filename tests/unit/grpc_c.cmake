@@ -38,11 +38,11 @@ foreach(test IN ITEMS async async_streams calls cancel channel codec compression
         TIMEOUT 300
         ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1;TMPDIR=${test_work}")
 endforeach()
-foreach(test IN ITEMS async async_streams calls cancel channel compression finished metadata received shutdown
-    tls workers)
+foreach(test IN ITEMS async async_streams calls cancel channel compression finished metadata received
+    shutdown tls workers)
     set_tests_properties(grpc_c_${test} PROPERTIES LABELS "unit;tsan")
 endforeach()
-foreach(test IN ITEMS tls memory_client)
+foreach(test IN ITEMS tls memory memory_client)
     target_sources(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../lib/work_dir.c)
     target_include_directories(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../lib)
     target_compile_definitions(test_grpc_c_${test}
