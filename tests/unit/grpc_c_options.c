@@ -18,7 +18,7 @@ static const struct grpc_c_call_options patient = {.timeout_ms = PATIENCE_MS};
 /* -- frames -------------------------------------------------------------------------------------
  */
 
-enum { SETTINGS = 4, PING = 6, GOAWAY = 7, ACK = 1 };
+enum { HEADERS = 1, SETTINGS = 4, PING = 6, GOAWAY = 7, ACK = 1 };
 enum { NO_ERROR = 0, ENHANCE_YOUR_CALM = 11 };
 enum { MAX_CONCURRENT_STREAMS = 3, MAX_HEADER_LIST_SIZE = 6 };
 
@@ -92,7 +92,8 @@ static void await_frame(int fd, unsigned type, unsigned other, struct frame *fra
 {
     do {
         assert_true(next_frame(fd, frame));
-    } while ((frame->type != type && frame->type != other) || (frame->flags & ACK) != 0);
+    } while ((frame->type != type && frame->type != other) ||
+             (frame->type != HEADERS && (frame->flags & ACK) != 0)); /* there it means the end */
 }
 
 static void await_close(int fd)
@@ -237,6 +238,46 @@ static void messages_above_the_limit_are_not_sent(void **state)
     request.payload.len = sizeof(payload);
     echo_fails(fixture.channel, echo_unary, &request, GRPC_C_RESOURCE_EXHAUSTED,
                "Sent message larger than max");
+    fixture_stop(&fixture);
+}
+
+/* -- names --------------------------------------------------------------------------------------
+ */
+
+/* A field of HTTP/2's headers in its plainest form. Returns where the next one goes. */
+static uint8_t *put_header(uint8_t *at, const char *name, const char *value)
+{
+    *at++ = 0;
+    *at++ = (uint8_t)strlen(name);
+    at = mempcpy(at, name, strlen(name));
+    *at++ = (uint8_t)strlen(value);
+    return mempcpy(at, value, strlen(value));
+}
+
+static void a_call_by_any_name_of_the_server_arrives(void **state)
+{
+    static const uint8_t head[] = {0, 0, 0, HEADERS, 5, 0, 0, 0, 1}; /* the call's only frame */
+    struct fixture fixture;
+    struct frame frame = {0};
+    uint8_t call[256];
+    uint8_t *end = mempcpy(call, head, sizeof(head));
+    int fd;
+
+    (void)state;
+    end = put_header(end, ":method", "POST");
+    end = put_header(end, ":scheme", "http");
+    end = put_header(end, ":path", echo_unary->path);
+    end = put_header(end, ":authority", "some.other.example:1234");
+    end = put_header(end, "content-type", "application/grpc");
+    end = put_header(end, "te", "trailers");
+    call[2] = (uint8_t)(end - call - (ptrdiff_t)sizeof(head));
+    fixture_start(&fixture, NULL, NULL);
+    fd = raw_greet(&fixture);
+    raw_send(fd, call, (size_t)(end - call));
+    await_frame(fd, HEADERS, HEADERS, &frame);
+    /* What the method says of a call without a message; others are not told of one. */
+    assert_non_null(memmem(frame.payload, frame.length, "without its request", 19));
+    close(fd);
     fixture_stop(&fixture);
 }
 
@@ -439,6 +480,7 @@ int main(void)
         cmocka_unit_test(streams_above_the_limit_wait_at_the_client),
         cmocka_unit_test(metadata_above_the_limit_is_refused),
         cmocka_unit_test(messages_above_the_limit_are_not_sent),
+        cmocka_unit_test(a_call_by_any_name_of_the_server_arrives),
         cmocka_unit_test(an_old_connection_takes_no_new_calls_and_keeps_those_it_has),
         cmocka_unit_test(calls_that_outlast_the_grace_are_cut_off),
         cmocka_unit_test(an_idle_connection_is_ended),
