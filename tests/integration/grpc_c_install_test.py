@@ -208,7 +208,11 @@ class Installed(InstallTest):
         lists = folder / "CMakeLists.txt"
         text = lists.read_text()
         self.assertIn("find_package(grpc-c REQUIRED)\n", text)
-        part = f"add_subdirectory({ROOT}/grpc-c grpc-c EXCLUDE_FROM_ALL)\n"
+        part = (
+            "include(FetchContent)\n"
+            f"FetchContent_Declare(grpc-c SOURCE_DIR {ROOT} SOURCE_SUBDIR grpc-c)\n"
+            "FetchContent_MakeAvailable(grpc-c)\n"
+        )
         lists.write_text(text.replace("find_package(grpc-c REQUIRED)\n", part))
         self.here("cmake", "-G", "Ninja", "-B", "build", cwd=folder)
         self.here("cmake", "--build", "build", "-j2", cwd=folder)

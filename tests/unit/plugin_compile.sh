@@ -30,9 +30,12 @@ import "plugin_other.proto";
 service Deep { rpc Get(plugin.other.Number) returns (plugin.other.Sum); }
 END
 protos=(plugin_shapes.proto plugin_other.proto plugin_names.proto plugin_no_package.proto
-    plugin_c_package.proto google/protobuf/empty.proto deep/er/x-1.proto)
+    plugin_c_package.proto plugin_well_known.proto google/protobuf/empty.proto deep/er/x-1.proto)
+# Only included: they have no services.
+imported=(google/protobuf/{any,duration,field_mask,struct,timestamp,wrappers}.proto)
 "$protoc" --plugin=protoc-gen-c="$protoc_gen_c" --plugin=protoc-gen-grpc-c="$plugin" \
-    "-I$work/protos" "-I$tests" "${@/#/-I}" "--c_out=$work" "--grpc-c_out=$work" "${protos[@]}"
+    "-I$work/protos" "-I$tests" "${@/#/-I}" "--c_out=$work" "--grpc-c_out=$work" "${protos[@]}" \
+    "${imported[@]}"
 
 for proto in "${protos[@]}"; do
     code=$work/${proto%.proto}.grpc-c
