@@ -1,7 +1,7 @@
 # Fuzz targets, one a file with LLVMFuzzerTestOneInput. Each is built with replay.c, and run on its
 # corpus as a test; with PAYLOADSTORE_FUZZ (the preset fuzz) with libFuzzer, and run for a while.
 set(fuzz_dir ${CMAKE_CURRENT_LIST_DIR})
-set(fuzz_targets plugin unpack status metadata inflate)
+set(fuzz_targets plugin unpack status metadata inflate store)
 
 add_custom_target(fuzz)
 foreach(target IN LISTS fuzz_targets)
@@ -43,3 +43,5 @@ target_include_directories(fuzz_status PRIVATE ${fuzz_dir}/../../clients/c/src)
 target_link_libraries(fuzz_status PRIVATE payloadstored_parts payloadstore_client payloadstore_proto)
 target_link_options(fuzz_status PRIVATE LINKER:--wrap=grpc_c_call_finish)
 target_link_libraries(fuzz_inflate PRIVATE PkgConfig::ZLIB)
+target_include_directories(fuzz_store PRIVATE ${fuzz_dir}/../../store/src)
+target_link_libraries(fuzz_store PRIVATE payloadstore)
