@@ -1,7 +1,7 @@
 # Fuzz targets, one a file with LLVMFuzzerTestOneInput. Each is built with replay.c, and run on its
 # corpus as a test; with PAYLOADSTORE_FUZZ (the preset fuzz) with libFuzzer, and run for a while.
 set(fuzz_dir ${CMAKE_CURRENT_LIST_DIR})
-set(fuzz_targets plugin unpack status metadata inflate store)
+set(fuzz_targets plugin unpack status metadata inflate service store)
 
 add_custom_target(fuzz)
 foreach(target IN LISTS fuzz_targets)
@@ -23,7 +23,7 @@ foreach(target IN LISTS fuzz_targets)
 endforeach()
 
 # They look below the public headers.
-foreach(target IN ITEMS unpack status metadata inflate)
+foreach(target IN ITEMS unpack status metadata inflate service)
     target_include_directories(fuzz_${target} PRIVATE ${fuzz_dir}/../../grpc-c/src)
     target_link_libraries(fuzz_${target} PRIVATE grpc_c PkgConfig::GRPC)
 endforeach()
@@ -34,7 +34,7 @@ endforeach()
 foreach(target IN ITEMS unpack status)
     target_sources(fuzz_${target} PRIVATE ${fuzz_dir}/utf8.c)
 endforeach()
-foreach(target IN ITEMS plugin unpack)
+foreach(target IN ITEMS plugin unpack service)
     target_sources(fuzz_${target} PRIVATE ${fuzz_dir}/mutate.c)
 endforeach()
 target_link_libraries(fuzz_plugin PRIVATE grpc_c_plugin)
@@ -45,3 +45,8 @@ target_link_options(fuzz_status PRIVATE LINKER:--wrap=grpc_c_call_finish)
 target_link_libraries(fuzz_inflate PRIVATE PkgConfig::ZLIB)
 target_include_directories(fuzz_store PRIVATE ${fuzz_dir}/../../store/src)
 target_link_libraries(fuzz_store PRIVATE payloadstore)
+target_link_libraries(fuzz_service PRIVATE payloadstored_parts payloadstore_proto)
+foreach(function IN ITEMS server_add_service call_on_cancel call_read call_write call_reply
+        call_finish call_fail)
+    target_link_options(fuzz_service PRIVATE LINKER:--wrap=grpc_c_${function})
+endforeach()
