@@ -185,6 +185,21 @@ static void refuse(grpc_call *core, const struct grpc_c_metadata *entry,
                                        text, NULL);
 }
 
+grpc_byte_buffer *gci_client_pack(const ProtobufCMessage *request,
+                                  const struct grpc_c_call_options *options)
+{
+    return options == NULL || options->n_lent == 0
+               ? gci_pack(request)
+               : gci_pack_lent(request, options->lent, options->n_lent);
+}
+
+void gci_client_give_back(const struct grpc_c_call_options *options)
+{
+    for (size_t i = 0; options != NULL && i < options->n_lent; i++) {
+        options->lent[i].release(options->lent[i].arg);
+    }
+}
+
 bool gci_client_may_send(const grpc_c_channel *channel, grpc_call *core,
                          const grpc_byte_buffer *message)
 {

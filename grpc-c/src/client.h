@@ -80,6 +80,7 @@ struct gci_unary {
 
 /* Serialises the request. `done` gets `tag` when the call is over. */
 void gci_unary_init(struct gci_unary *unary, const ProtobufCMessage *request,
+                    const struct grpc_c_call_options *options,
                     void (*done)(struct gci_tag *tag, bool ok));
 
 /* The last thing done to it before its event. Borrows `core` until gci_unary_end. */
@@ -175,6 +176,13 @@ void gci_stream_end(struct gci_stream *stream, struct grpc_c_result *result);
 /* A new call of the method, on the channel's queue; `options` may be NULL. */
 grpc_call *gci_client_call(grpc_c_channel *channel, const struct grpc_c_method *method,
                            const struct grpc_c_call_options *options);
+
+/* Packs the request of a call that begins with one, with what the options lend. */
+grpc_byte_buffer *gci_client_pack(const ProtobufCMessage *request,
+                                  const struct grpc_c_call_options *options);
+
+/* Gives that back where the call does not begin. */
+void gci_client_give_back(const struct grpc_c_call_options *options);
 
 /* False where the message is too large: the call is cancelled with RESOURCE_EXHAUSTED. */
 bool gci_client_may_send(const grpc_c_channel *channel, grpc_call *core,

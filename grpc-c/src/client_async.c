@@ -72,6 +72,7 @@ int grpc_c_unary_async(grpc_c_channel *channel, const struct grpc_c_method *meth
     grpc_c_pending *pending = calloc(1, sizeof(*pending));
 
     if (pending == NULL) {
+        gci_client_give_back(options);
         return -1;
     }
     pthread_mutex_init(&pending->lock, NULL);
@@ -79,6 +80,7 @@ int grpc_c_unary_async(grpc_c_channel *channel, const struct grpc_c_method *meth
     if (gci_handle_init(&pending->handle, &type, channel, handle == NULL ? 1 : 2) != 0) {
         grpc_call_unref(pending->core);
         destroy(&pending->handle);
+        gci_client_give_back(options);
         return -1;
     }
     if (handle != NULL) {
@@ -88,7 +90,7 @@ int grpc_c_unary_async(grpc_c_channel *channel, const struct grpc_c_method *meth
     pending->answered = answered;
     pending->done = done;
     pending->arg = arg;
-    gci_unary_init(&pending->unary, request, on_answered);
+    gci_unary_init(&pending->unary, request, options, on_answered);
     gci_unary_start(&pending->unary, channel, pending->core, options);
     return 0;
 }

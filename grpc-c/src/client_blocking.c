@@ -110,6 +110,7 @@ grpc_c_stream *grpc_c_stream_open(grpc_c_channel *channel, const struct grpc_c_m
 {
     grpc_c_stream *stream = calloc(1, sizeof(*stream));
 
+    GCI_CHECK(options == NULL || options->n_lent == 0); /* a write lends */
     if (stream == NULL) {
         return NULL;
     }

@@ -9,13 +9,14 @@
 #include "status.h"
 
 void gci_unary_init(struct gci_unary *unary, const ProtobufCMessage *request,
+                    const struct grpc_c_call_options *options,
                     void (*done)(struct gci_tag *tag, bool ok))
 {
     memset(unary, 0, sizeof(*unary));
     gci_tag_init(&unary->tag, done);
     grpc_metadata_array_init(&unary->headers);
     gci_outcome_init(&unary->outcome);
-    unary->request = gci_pack(request);
+    unary->request = gci_client_pack(request, options);
 }
 
 void gci_unary_start(struct gci_unary *unary, const grpc_c_channel *channel, grpc_call *core,
@@ -125,7 +126,7 @@ ProtobufCMessage *grpc_c_unary(grpc_c_channel *channel, const struct grpc_c_meth
 
     pthread_mutex_init(&waiting.lock, NULL);
     pthread_cond_init(&waiting.changed, NULL);
-    gci_unary_init(&waiting.unary, request, on_done);
+    gci_unary_init(&waiting.unary, request, options, on_done);
     gci_unary_start(&waiting.unary, channel, core, options);
     wait_for(&waiting);
     message = gci_unary_end(&waiting.unary, channel, method, result == NULL ? &unwanted : result);

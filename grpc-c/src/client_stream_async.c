@@ -160,9 +160,10 @@ static grpc_c_async_stream *create(grpc_c_channel *channel, const struct grpc_c_
 }
 
 /* What the shape says is done without being asked for. Each may be too late, and is not missed. */
-static void send_request(grpc_c_async_stream *stream, const ProtobufCMessage *request)
+static void send_request(grpc_c_async_stream *stream, const ProtobufCMessage *request,
+                         const struct grpc_c_call_options *options)
 {
-    stream->request.buffer = gci_pack(request);
+    stream->request.buffer = gci_client_pack(request, options);
     if (gci_stream_send(&stream->base, &stream->request) != 0) {
         grpc_byte_buffer_destroy(stream->request.buffer);
     }
@@ -184,14 +185,16 @@ grpc_c_async_stream *grpc_c_stream_async(grpc_c_channel *channel,
     grpc_c_async_stream *stream = create(channel, method, options);
 
     GCI_CHECK(events->typed != NULL);
+    GCI_CHECK(request != NULL || options == NULL || options->n_lent == 0);
     if (stream == NULL) {
+        gci_client_give_back(options);
         return NULL;
     }
     stream->events = *events;
     stream->user = user;
     gci_stream_begin(&stream->base, options);
     if (request != NULL) {
-        send_request(stream, request);
+        send_request(stream, request, options);
     }
     if (has_one_answer(stream)) {
         read_answer(stream);

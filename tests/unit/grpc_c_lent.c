@@ -390,6 +390,85 @@ static void taken_messages_last_and_are_lent_back(void **state)
     assert_int_equal(released, CHATS);
 }
 
+/* -- a client's request ----------------------------------------------------------------------- */
+
+static atomic_uint ends;
+
+static void take_answer(ProtobufCMessage *response, const struct grpc_c_result *result,
+                        void (*done)(void), void *arg)
+{
+    (void)result;
+    (void)done;
+    insist(((echo_response *)response)->payload.len == *(size_t *)arg);
+    protobuf_c_message_free_unpacked(response, NULL);
+    atomic_fetch_add(&ends, 1);
+}
+
+static void take_end(grpc_c_async_stream *stream, const struct grpc_c_result *result, void *arg)
+{
+    (void)stream;
+    (void)arg;
+    insist(result->code == GRPC_C_OK);
+    atomic_fetch_add(&ends, 1);
+}
+
+static void take_none(grpc_c_async_stream *stream, ProtobufCMessage *message,
+                      const struct grpc_c_result *result, void (*typed)(void), void *arg)
+{
+    (void)stream;
+    (void)message;
+    (void)result;
+    (void)typed;
+    (void)arg;
+    insist(false);
+}
+
+static void no_type(void)
+{
+}
+
+static void a_client_lends_what_it_sends(void **state)
+{
+    static const struct grpc_c_stream_events events = {
+        .on_done = take_end, .arrived = take_none, .typed = no_type};
+    static size_t sizes[] = {0, 1, 1000, 70000};
+    struct grpc_c_result result = {0};
+    struct fixture fixture;
+
+    (void)state;
+    atomic_store(&ends, 0);
+    fixture_start(&fixture, NULL, NULL);
+    for (size_t i = 0; i < 4; i++) {
+        struct grpc_c_lent lent[3] = {lend(sizes[i], i), lend(sizes[i], i), lend(sizes[i], i)};
+        struct grpc_c_call_options lending = {.timeout_ms = PATIENCE_MS, .n_lent = 1};
+        echo_request request = ECHO_REQUEST;
+        echo_response *response;
+
+        request.payload.len = sizes[i];
+        request.payload.data = (uint8_t *)lent[0].data;
+        lending.lent = &lent[0];
+        response = (echo_response *)grpc_c_unary(fixture.channel, echo_unary, &request.base,
+                                                 &lending, &result);
+        assert_non_null(response);
+        check_bytes(&response->payload, sizes[i], i);
+        grpcc__test__echo_response__free_unpacked(response, NULL);
+        grpc_c_result_fini(&result);
+        request.payload.data = (uint8_t *)lent[1].data;
+        lending.lent = &lent[1];
+        assert_int_equal(grpc_c_unary_async(fixture.channel, echo_unary, &request.base, &lending,
+                                            take_answer, no_type, &sizes[i], NULL),
+                         0);
+        request.payload.data = (uint8_t *)lent[2].data;
+        lending.lent = &lent[2];
+        grpc_c_async_release(grpc_c_stream_async(fixture.channel, echo_spread, &request.base,
+                                                 &lending, &events, NULL));
+    }
+    await_count(&ends, 8);
+    fixture_stop(&fixture);
+    assert_int_equal(made, 12);
+    assert_int_equal(released, 12);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +479,7 @@ int main(void)
         cmocka_unit_test_setup(a_cancelled_call_releases, fresh),
         cmocka_unit_test_setup(a_broken_connection_releases, fresh),
         cmocka_unit_test_setup(taken_messages_last_and_are_lent_back, fresh),
+        cmocka_unit_test_setup(a_client_lends_what_it_sends, fresh),
     };
 
     return cmocka_run_group_tests_name("grpc_c_lent", tests, NULL, NULL);

@@ -80,10 +80,15 @@ static void stream_all(grpc_c_channel *channel, const struct grpc_c_method *meth
     static const struct grpc_c_stream_events events = {
         .on_written = on_written, .on_done = on_done, .arrived = take, .typed = no_type};
     struct grpc_c_lent lent = {request->payload.data, request->payload.len, release, NULL};
+    struct grpc_c_call_options lending = patient;
     bool one = method->shape == GRPC_C_SERVER_STREAM;
-    grpc_c_async_stream *stream =
-        grpc_c_stream_async(channel, method, one ? &request->base : NULL, &patient, &events, NULL);
+    grpc_c_async_stream *stream;
 
+    lending.lent = &lent;
+    lending.n_lent = one; /* a request is lent by the options */
+    atomic_fetch_add(&begun, one);
+    stream =
+        grpc_c_stream_async(channel, method, one ? &request->base : NULL, &lending, &events, NULL);
     if (stream == NULL) {
         return;
     }
@@ -105,12 +110,17 @@ static void call_all(grpc_c_channel *channel)
 {
     static uint8_t zeros[3000];
     echo_request request = ECHO_REQUEST;
+    struct grpc_c_lent lent = {zeros, sizeof(zeros), release, NULL};
+    struct grpc_c_call_options lending = patient;
     grpc_c_pending *pending = NULL;
 
+    lending.lent = &lent;
+    lending.n_lent = 1;
+    atomic_fetch_add(&begun, 1);
     request.payload.data = zeros;
     request.payload.len = sizeof(zeros);
     request.number = 2;
-    if (grpc_c_unary_async(channel, echo_unary, &request.base, &patient, take_pending, no_type,
+    if (grpc_c_unary_async(channel, echo_unary, &request.base, &lending, take_pending, no_type,
                            NULL, &pending) == 0) {
         atomic_fetch_add(&begun, 1);
         grpc_c_pending_release(pending);

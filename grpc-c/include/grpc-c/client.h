@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "grpc-c/bytes.h"
 #include "grpc-c/compression.h"
 #include "grpc-c/metadata.h"
 #include "grpc-c/status.h"
@@ -64,6 +65,11 @@ struct grpc_c_call_options {
     const struct grpc_c_metadata *metadata;
     size_t n_metadata;
     enum grpc_c_compression compression; /* of the messages sent */
+    /* `bytes` fields of the request that are sent from the memory they lie in (bytes.h), by calls
+       that take one when they begin: `__sync` and `__async`, not `__open`. Each is released once,
+       also where the call cannot begin. */
+    const struct grpc_c_lent *lent;
+    size_t n_lent;
 };
 
 /* How a call ended. Zeroed or filled by a call; freed by grpc_c_result_fini. */
