@@ -538,6 +538,50 @@ static void a_message_above_the_limit_is_not_sent(void **state)
     fixture_stop(&fixture);
 }
 
+static void too_large(grpc_c_async_stream *stream, const struct grpc_c_result *result, void *user)
+{
+    (void)stream;
+    insist(result->code == GRPC_C_RESOURCE_EXHAUSTED);
+    atomic_fetch_add((atomic_uint *)user, 1);
+}
+
+static void a_message_above_the_limit_is_not_taken(void **state)
+{
+    static const struct grpc_c_stream_events events = {
+        .on_done = too_large, .arrived = ended, .typed = no_type};
+    static uint8_t bytes[1000];
+    struct grpc_c_channel_options options = {.max_receive_bytes = 1003};
+    struct grpc_c_result result = {0};
+    struct fixture fixture;
+    grpc_c_channel *channel;
+    echo_request request = ECHO_REQUEST;
+    grpc_c_stream *blocking;
+    grpc_c_async_stream *stream;
+    atomic_uint done = 0;
+
+    (void)state;
+    fixture_start(&fixture, NULL, NULL);
+    channel = connect_to(fixture.port, &options);
+    request.payload.data = bytes;
+    request.payload.len = sizeof(bytes);
+    grpcc__test__echo_response__free_unpacked(echo_ok(channel, &request), NULL);
+    request.number = 1;
+    echo_fails(channel, echo_unary, &request, GRPC_C_RESOURCE_EXHAUSTED, "1005");
+    blocking = grpc_c_stream_open(channel, echo_chat, &patient);
+    assert_int_equal(grpc_c_stream_write(blocking, &request.base), 0);
+    assert_null(grpc_c_stream_read(blocking));
+    grpc_c_stream_finish(blocking, &result);
+    assert_int_equal(result.code, GRPC_C_RESOURCE_EXHAUSTED);
+    grpc_c_result_fini(&result);
+    stream = grpc_c_stream_async(channel, echo_chat, NULL, &patient, &events, &done);
+    assert_int_equal(grpc_c_async_write(stream, &request.base), 0);
+    assert_int_equal(grpc_c_async_read(stream), 0);
+    await_count(&done, 1);
+    grpc_c_async_release(stream);
+    grpc_c_channel_destroy(channel);
+    fixture_stop(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -551,6 +595,7 @@ int main(void)
         cmocka_unit_test(a_call_says_who_asks_and_for_whom),
         cmocka_unit_test(the_result_says_who_answered_where_it_is_asked),
         cmocka_unit_test(a_message_above_the_limit_is_not_sent),
+        cmocka_unit_test(a_message_above_the_limit_is_not_taken),
     };
 
     return cmocka_run_group_tests_name("grpc_c_channel", tests, NULL, NULL);
