@@ -29,12 +29,13 @@ payloadstore_service_test(compact_stream)
 payloadstore_service_test(many_refs)
 
 # Those of the C client library.
-foreach(test IN ITEMS client_c client_c_compact client_c_streams client_c_tls)
+foreach(test IN ITEMS client_c client_c_compact client_c_streams client_c_tls client_c_cut)
     payloadstore_service_test(${test})
     target_sources(test_${test} PRIVATE
         ${CMAKE_CURRENT_SOURCE_DIR}/integration/client_c_fixture.c)
     target_link_libraries(test_${test} PRIVATE payloadstore_client)
 endforeach()
+target_sources(test_client_c_cut PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/lib/cutting_proxy.c)
 set_property(TEST client_c_tls APPEND PROPERTY
     ENVIRONMENT "MAKE_CERTIFICATES=${CMAKE_CURRENT_SOURCE_DIR}/lib/make-certificates")
 
