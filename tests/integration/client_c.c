@@ -355,6 +355,28 @@ static void a_silent_server_runs_into_the_deadline(void **state)
     assert_reads(f, &ref, "a");
 }
 
+/* The usual keepalive asks after 20 s, and the deadline comes first. */
+static void a_server_that_gives_no_sign_of_life_is_given_up(void **state)
+{
+    struct fixture *f = *state;
+    const struct plc_options lively = {.store = STORE,
+                                       .deadline_ms = 15000,
+                                       .keepalive_ms = 100,
+                                       .keepalive_timeout_ms = 100,
+                                       .reconnect_ms = 200};
+    struct plc_ref ref = append(f, "a", 1);
+    struct plc_payload payload;
+    plc_client *client;
+    assert_ok(f, plc_client_open(f->server.address, &lively, &client, &f->error));
+    assert_ok(f, plc_read(client, NULL, &ref, &payload, &f->error));
+    plc_payload_fini(&payload);
+    kill(f->server.pid, SIGSTOP);
+    assert_int_equal(waitpid(f->server.pid, NULL, WUNTRACED), f->server.pid); /* it has stopped */
+    assert_code(f, plc_read(client, NULL, &ref, &payload, &f->error), PLC_UNAVAILABLE);
+    kill(f->server.pid, SIGCONT);
+    plc_client_close(client);
+}
+
 static void codes_have_names_and_words(void **state)
 {
     (void)state;
@@ -397,6 +419,7 @@ int main(void)
         TEST(a_payload_beyond_a_limit_is_refused_and_harms_nothing),
         TEST(a_target_where_nobody_listens_is_unavailable),
         TEST(a_silent_server_runs_into_the_deadline),
+        TEST(a_server_that_gives_no_sign_of_life_is_given_up),
         TEST(codes_have_names_and_words),
         TEST(the_example_in_the_readme_says_what_it_should),
     };

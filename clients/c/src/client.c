@@ -31,6 +31,10 @@ static plc_client *create(const char *target, const struct plc_options *options)
     const struct grpc_c_channel_options channel_options = {
         .max_receive_bytes = max_payload + MESSAGE_OVERHEAD,
         .tls = options->tls != NULL ? &tls : NULL,
+        .keepalive_ms = options->keepalive_ms,
+        .keepalive_timeout_ms = options->keepalive_timeout_ms,
+        .connect_timeout_ms = options->connect_timeout_ms,
+        .slowest_connect_ms = options->reconnect_ms,
     };
     plc_client *client = calloc(1, sizeof *client);
     if (client == NULL) {

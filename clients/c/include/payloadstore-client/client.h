@@ -62,6 +62,15 @@ struct plc_options {
     bool wait_for_server;       /* wait to the deadline for a server that is down, where otherwise
                                    a call ends with UNAVAILABLE at once */
     const struct plc_tls *tls;  /* NULL: plaintext */
+    /*
+     * A server from which nothing has come for keepalive_ms while a call runs is asked for a sign
+     * of life; where it gives none for keepalive_timeout_ms, the connection is given up and its
+     * calls end with UNAVAILABLE. What asks more often than every 5 s a server may hang up on.
+     */
+    int keepalive_ms;              /* 20,000; below 0: never */
+    unsigned keepalive_timeout_ms; /* 10,000 */
+    unsigned connect_timeout_ms;   /* of one attempt to connect, 10,000 */
+    unsigned reconnect_ms;         /* the longest pause between two attempts; 5,000 */
 };
 
 /*
