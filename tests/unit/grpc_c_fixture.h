@@ -31,7 +31,7 @@ typedef Grpcc__Test__Loose echo_loose;
 #define ECHO_LOOSE    GRPCC__TEST__LOOSE__INIT
 
 /* How long a test waits for what must happen before it fails. */
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 60000
 
 /* An assertion for handlers: cmocka's own end the process without a word on another thread. */
 #define insist(condition)                                                                 \

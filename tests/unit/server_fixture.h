@@ -12,7 +12,7 @@
 
 #include <grpc-c/grpc-c.h>
 
-#define PATIENCE_MS 20000 /* how long a test waits for what must happen before it fails */
+#define PATIENCE_MS 60000 /* how long a test waits for what must happen before it fails */
 
 struct server_fixture {
     grpc_c_server *server;
