@@ -4,7 +4,8 @@
  *
  *             unary, 16 callers     streamed, batches of 64
  *   append    Append, BUFFERED      AppendStream, BUFFERED
- *   read      Read                  ReadStream, 64 refs a request
+ *   read      Read                  ReadStream, 64 refs a request: those of a batch, side by side
+ * in the file; or scattered, those of one caller among 16
  *
  * All of it in turn in each round, so that what else the machine does falls on all alike; a ratio
  * is one of neighbours in one round. Prints medians, of the ratios also the least and the greatest.
@@ -35,17 +36,19 @@ static const struct grpc_c_call_options patient = {.timeout_ms = 300000, .wait_f
 static uint8_t payload[PAYLOAD];
 static unsigned rounds = 41, calls = 500, batches = 250;
 
-/* A server and the refs it gave: `calls` of each caller. */
+/* A server and the refs it gave. */
 struct target {
     struct server_process process;
-    clockid_t clock; /* of its processor time */
-    struct ref *refs;
+    clockid_t clock;      /* of its processor time */
+    struct ref *refs;     /* `calls` of each caller */
+    struct ref *streamed; /* `batches` of each stream */
 };
 
 /* One thread's part of a load. */
 struct load {
     struct target *target;
-    struct ref *refs; /* the caller's own */
+    struct ref *refs; /* the thread's own */
+    size_t n;
 };
 
 static struct target bare, server;
@@ -114,11 +117,15 @@ static void write_batch(grpc_c_stream *stream, unsigned i)
     must(payloadstore__v1__payload_store__append_stream__write(stream, &request) == 0, "write");
 }
 
-static void read_refs(grpc_c_stream *stream)
+static void read_refs(grpc_c_stream *stream, struct ref *refs)
 {
     Payloadstore__V1__AppendStreamResponse *response =
         payloadstore__v1__payload_store__append_stream__read(stream);
     must(response != NULL && response->n_refs == BATCH, "AppendStream");
+    for (size_t k = 0; k < BATCH; k++) {
+        const Payloadstore__V1__PayloadRef *ref = response->refs[k];
+        refs[k] = (struct ref){ref->file_id, ref->offset, ref->length, ref->crc32c};
+    }
     payloadstore__v1__append_stream_response__free_unpacked(response, NULL);
 }
 
@@ -129,7 +136,7 @@ static void *stream_append(void *arg)
         load->target->process.channel, &patient);
     for (unsigned i = 0; i < batches + WINDOW; i++) {
         if (i >= WINDOW) {
-            read_refs(stream);
+            read_refs(stream, load->refs + (size_t)(i - WINDOW) * BATCH);
         }
         if (i < batches) {
             write_batch(stream, i);
@@ -139,12 +146,12 @@ static void *stream_append(void *arg)
     return NULL;
 }
 
-static void write_refs(grpc_c_stream *stream, const struct target *target, unsigned i)
+static void write_refs(grpc_c_stream *stream, const struct load *load, unsigned i)
 {
     Payloadstore__V1__ReadStreamRequest request = PAYLOADSTORE__V1__READ_STREAM_REQUEST__INIT;
     Payloadstore__V1__PayloadRef out[BATCH], *pointers[BATCH];
     for (size_t k = 0; k < BATCH; k++) {
-        const struct ref *ref = &target->refs[((size_t)i * BATCH + k) % ((size_t)CALLERS * calls)];
+        const struct ref *ref = &load->refs[((size_t)i * BATCH + k) % load->n];
         payloadstore__v1__payload_ref__init(&out[k]);
         out[k].file_id = ref->file_id;
         out[k].offset = ref->offset;
@@ -182,7 +189,7 @@ static void *stream_read(void *arg)
             read_payloads(stream);
         }
         if (i < batches) {
-            write_refs(stream, load->target, i);
+            write_refs(stream, load, i);
         }
     }
     grpc_c_stream_finish(stream, NULL);
@@ -199,15 +206,16 @@ static double cpu_of(const struct target *target)
     return (double)used.tv_sec * 1e6 + (double)used.tv_nsec / 1e3;
 }
 
-/* Microseconds of the server's processor time a payload. */
+/* Microseconds of the server's processor time a payload. Each thread has `apart` of the refs for
+ * its own, and uses `n` of them. */
 static double measure(struct target *target, void *(*run)(void *), unsigned n_threads,
-                      unsigned payloads)
+                      unsigned payloads, struct ref *refs, size_t apart, size_t n)
 {
     pthread_t threads[CALLERS];
     struct load loads[CALLERS];
     double before = cpu_of(target);
     for (unsigned i = 0; i < n_threads; i++) {
-        loads[i] = (struct load){target, target->refs + (size_t)i * calls};
+        loads[i] = (struct load){target, refs + i * apart, n};
         must(pthread_create(&threads[i], NULL, run, &loads[i]) == 0, "pthread_create");
     }
     for (unsigned i = 0; i < n_threads; i++) {
@@ -216,19 +224,47 @@ static double measure(struct target *target, void *(*run)(void *), unsigned n_th
     return (cpu_of(target) - before) / payloads;
 }
 
+static double measure_unary(struct target *target, void *(*run)(void *))
+{
+    return measure(target, run, CALLERS, CALLERS * calls, target->refs, calls, calls);
+}
+
+static double measure_streamed(struct target *target, void *(*run)(void *))
+{
+    size_t each = (size_t)batches * BATCH;
+    return measure(target, run, STREAMS, STREAMS * batches * BATCH, target->streamed, each, each);
+}
+
+/* The refs of unary appends: one caller's neighbours have those of others between them. */
+static double measure_scattered(struct target *target)
+{
+    return measure(target, stream_read, STREAMS, STREAMS * batches * BATCH, target->refs, 0,
+                   (size_t)CALLERS * calls);
+}
+
 struct costs {
-    double bare[ROUNDS_MAX], unary[ROUNDS_MAX], streamed[ROUNDS_MAX];
+    double bare[ROUNDS_MAX], unary[ROUNDS_MAX], streamed[ROUNDS_MAX], scattered[ROUNDS_MAX];
 };
+
+/* The one that comes second may find the machine warmer, or busier: so they take turns. */
+static void measure_both(void *(*run)(void *), struct costs *costs, unsigned i)
+{
+    if (i % 2 == 0) {
+        costs->bare[i] = measure_unary(&bare, run);
+    }
+    costs->unary[i] = measure_unary(&server, run);
+    if (i % 2 != 0) {
+        costs->bare[i] = measure_unary(&bare, run);
+    }
+}
 
 static void run_round(struct costs *append, struct costs *read, unsigned i)
 {
-    unsigned streamed = STREAMS * batches * BATCH;
-    append->bare[i] = measure(&bare, unary_append, CALLERS, CALLERS * calls);
-    append->unary[i] = measure(&server, unary_append, CALLERS, CALLERS * calls);
-    append->streamed[i] = measure(&server, stream_append, STREAMS, streamed);
-    read->bare[i] = measure(&bare, unary_read, CALLERS, CALLERS * calls);
-    read->unary[i] = measure(&server, unary_read, CALLERS, CALLERS * calls);
-    read->streamed[i] = measure(&server, stream_read, STREAMS, streamed);
+    measure_both(unary_append, append, i);
+    append->streamed[i] = measure_streamed(&server, stream_append);
+    measure_both(unary_read, read, i);
+    read->streamed[i] = measure_streamed(&server, stream_read);
+    read->scattered[i] = measure_scattered(&server);
 }
 
 static int compare(const void *a, const void *b)
@@ -252,17 +288,24 @@ static void print_ratio(const char *name, const double *a, const double *b)
         ratios[i] = a[i] / b[i];
     }
     double middle = median(ratios);
-    printf("  %-14s %5.2f  (%.2f to %.2f)\n", name, middle, ratios[rounds / 4],
+    printf("  %-15s %5.2f  (%.2f to %.2f)\n", name, middle, ratios[rounds / 4],
            ratios[rounds - 1 - rounds / 4]);
 }
 
-static void report(const char *name, struct costs *costs)
+static void report(const char *name, struct costs *costs, bool scattered)
 {
     printf("%s\n", name);
     print_ratio("server/bare", costs->unary, costs->bare);
     print_ratio("unary/streamed", costs->unary, costs->streamed);
-    printf("  us a payload   bare %.2f, unary %.2f, streamed %.2f\n", median(costs->bare),
+    if (scattered) {
+        print_ratio("unary/scattered", costs->unary, costs->scattered);
+    }
+    printf("  us a payload    bare %.2f, unary %.2f, streamed %.2f", median(costs->bare),
            median(costs->unary), median(costs->streamed));
+    if (scattered) {
+        printf(", scattered %.2f", median(costs->scattered));
+    }
+    printf("\n");
 }
 
 /* -- the servers ------------------------------------------------------------------------------- */
@@ -275,13 +318,15 @@ static void start(struct target *target, const char *program)
     server_process_start(&target->process, NULL);
     must(clock_getcpuclockid(target->process.pid, &target->clock) == 0, "clock_getcpuclockid");
     target->refs = calloc((size_t)CALLERS * calls, sizeof *target->refs);
-    must(target->refs != NULL, "memory");
+    target->streamed = calloc((size_t)STREAMS * batches * BATCH, sizeof *target->streamed);
+    must(target->refs != NULL && target->streamed != NULL, "memory");
 }
 
 static int stop(struct target *target)
 {
     int status = server_process_stop(&target->process, SIGTERM);
     server_process_fini(&target->process);
+    free(target->streamed);
     free(target->refs);
     return status;
 }
@@ -305,8 +350,8 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < rounds; i++) {
         run_round(&append, &read, i);
     }
-    report("append", &append);
-    report("read", &read);
+    report("append", &append, false);
+    report("read", &read, true);
     int failed = stop(&server) != 0;
     return stop(&bare) != 0 || failed;
 }
