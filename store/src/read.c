@@ -2,7 +2,8 @@
  * Read: find the record, one pread of prefix and payload, check, hand out a view.
  *
  * First without waiting, on the caller's thread; where the bytes are not in memory, again on an I/O
- * thread.
+ * thread. Of a batch (pls_read_batch) records that lie side by side are read at once, into one
+ * buffer; where anything about them is out of the ordinary, each goes the way of a single one.
  */
 #include <assert.h>
 #include <endian.h>
@@ -11,6 +12,9 @@
 #include "buffer.h"
 #include "checksum.h"
 #include "store.h"
+
+#define RUN_RECORDS 64u          /* read at once */
+#define RUN_BYTES   (256u << 10) /* which one view may keep in memory */
 
 #define READ_OF(job_) ((struct pls_read *)((char *)(job_)-offsetof(struct pls_read, job)))
 
@@ -164,4 +168,114 @@ void pls_read(pls_store *store, struct pls_read *read)
     }
     read->job.run = read_waiting; /* for the disk: the bytes', or the relocation table's */
     pls_dir_run(store->dir, &read->job);
+}
+
+/* -- many at once ------------------------------------------------------------------------------ */
+
+static size_t bytes_of(const struct pls_read *read)
+{
+    return (size_t)plsi_record_bytes(read->ref.length);
+}
+
+/* How many of the n reads, from the first on, are of records side by side, and their bytes. */
+static size_t run_length(const struct pls_read *reads, size_t n, size_t *bytes)
+{
+    size_t i = 1;
+    *bytes = bytes_of(&reads[0]);
+    while (i < n && i < RUN_RECORDS && reads[i].ref.file_id == reads[0].ref.file_id &&
+           reads[i].ref.offset == reads[0].ref.offset + *bytes &&
+           *bytes + bytes_of(&reads[i]) <= RUN_BYTES) {
+        *bytes += bytes_of(&reads[i]);
+        i++;
+    }
+    return i;
+}
+
+static bool locate_run(const struct plsi_segment *segment, const struct pls_read *reads, size_t n,
+                       struct expected *expected)
+{
+    enum pls_code code = PLS_OK;
+    for (size_t i = 0; i < n && code == PLS_OK; i++) {
+        if (!locate(segment, &reads[i].ref, PLSI_NO_WAIT, &expected[i], &code)) {
+            return false;
+        }
+    }
+    return code == PLS_OK;
+}
+
+/* The bytes of a run; NULL where they are not in memory, or not all there, or memory has run out.
+ */
+static struct plsi_buffer *read_run_bytes(struct plsi_segment *segment, uint64_t offset,
+                                          size_t bytes)
+{
+    struct plsi_buffer *buffer = plsi_buffer_create(bytes);
+    struct plsi_blob *blob = segment->blob;
+    enum pls_code code;
+    size_t got;
+    if (buffer != NULL &&
+        blob->ops->read(blob, offset, buffer->bytes, bytes, PLSI_NO_WAIT, &got, &code) &&
+        code == PLS_OK && got == bytes) {
+        return buffer;
+    }
+    plsi_buffer_release(buffer);
+    return NULL;
+}
+
+/* Checks and answers each. */
+static void finish_run(struct pls_read *reads, size_t n, const struct expected *expected,
+                       struct plsi_buffer *buffer)
+{
+    uint8_t *record = buffer->bytes;
+    for (size_t i = 0; i < n; i++) {
+        struct pls_read *read = &reads[i];
+        size_t bytes = bytes_of(read);
+        enum pls_code code = check(&read->ref, record, &expected[i]);
+        read->segment = NULL;
+        read->view = (struct pls_view){0};
+        if (code == PLS_OK) {
+            read->view = (struct pls_view){.data = record + PLSI_PREFIX,
+                                           .length = read->ref.length,
+                                           .owner = plsi_buffer_hold(buffer)};
+        }
+        record += bytes;
+        finish(read, code);
+    }
+}
+
+/* False, with nothing done, where it takes a single read to say what each is. */
+static bool read_run(pls_store *store, struct pls_read *reads, size_t n, size_t bytes)
+{
+    struct expected expected[RUN_RECORDS];
+    struct plsi_buffer *buffer = NULL;
+    if (n == 1 || plsi_store_check(store, NULL) != PLS_OK || !plsi_ref_possible(&reads[0].ref)) {
+        return false; /* if the first is a possible ref, so are those that lie behind it */
+    }
+    struct plsi_segment *segment = plsi_table_find(&store->table, reads[0].ref.file_id);
+    if (segment == NULL) {
+        return false;
+    }
+    if (locate_run(segment, reads, n, expected)) {
+        buffer = read_run_bytes(segment, reads[0].ref.offset, bytes);
+    }
+    plsi_segment_release(segment);
+    if (buffer == NULL) {
+        return false;
+    }
+    finish_run(reads, n, expected, buffer);
+    plsi_buffer_release(buffer);
+    return true;
+}
+
+void pls_read_batch(pls_store *store, struct pls_read *reads, size_t n)
+{
+    size_t length, bytes;
+    for (size_t i = 0; i < n; i += length) {
+        length = run_length(&reads[i], n - i, &bytes);
+        if (read_run(store, &reads[i], length, bytes)) {
+            continue;
+        }
+        for (size_t k = i; k < i + length; k++) {
+            pls_read(store, &reads[k]);
+        }
+    }
 }

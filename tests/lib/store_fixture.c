@@ -261,6 +261,26 @@ enum pls_code try_read(pls_store *store, const struct pls_ref *ref, struct pls_v
     return code;
 }
 
+void try_read_batch(pls_store *store, const struct pls_ref *refs, size_t n, struct pls_view *views,
+                    enum pls_code *codes)
+{
+    struct answer *answers = calloc(n, sizeof *answers);
+    struct pls_read *reads = calloc(n, sizeof *reads);
+    assert_non_null(answers);
+    assert_non_null(reads);
+    for (size_t i = 0; i < n; i++) {
+        answer_init(&answers[i]);
+        reads[i] = (struct pls_read){.ref = refs[i], .done = on_read, .data = &answers[i]};
+    }
+    pls_read_batch(store, reads, n);
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = answer_wait(&answers[i]);
+        views[i] = reads[i].view;
+    }
+    free(reads);
+    free(answers);
+}
+
 bool reads_filled(pls_store *store, const struct pls_ref *ref, uint32_t seed)
 {
     struct pls_view view;

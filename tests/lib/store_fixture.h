@@ -69,6 +69,9 @@ struct pls_ref put_filled(pls_store *store, size_t n, uint32_t seed);
 
 /* Reads and waits. Any thread. */
 enum pls_code try_read(pls_store *store, const struct pls_ref *ref, struct pls_view *view);
+/* The same of n refs, as one batch. */
+void try_read_batch(pls_store *store, const struct pls_ref *refs, size_t n, struct pls_view *views,
+                    enum pls_code *codes);
 /* Whether a ref reads and gives fill's bytes. Any thread. */
 bool reads_filled(pls_store *store, const struct pls_ref *ref, uint32_t seed);
 

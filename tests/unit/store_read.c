@@ -4,6 +4,8 @@
 #include <endian.h>
 #include <string.h>
 
+#include "sys.h"
+
 static void a_ref_past_the_end_is_no_record(void **state)
 {
     struct fixture *fx = *state;
@@ -137,6 +139,120 @@ static void a_large_payload_reads_back(void **state)
     assert_filled(fx->store, &ref, 1);
 }
 
+/* -- batches ----------------------------------------------------------------------------------- */
+
+#define BATCH 200u
+
+static void assert_like_single(pls_store *store, const struct pls_ref *refs, size_t n)
+{
+    struct pls_view views[BATCH], single;
+    enum pls_code codes[BATCH];
+    try_read_batch(store, refs, n, views, codes);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(codes[i], try_read(store, &refs[i], &single));
+        assert_int_equal(views[i].length, single.length);
+        if (codes[i] == PLS_OK) {
+            assert_memory_equal(views[i].data, single.data, single.length);
+        } else {
+            assert_null(views[i].owner);
+        }
+        pls_view_release(&single);
+        pls_view_release(&views[i]); /* those behind it stay as they are */
+    }
+}
+
+static void put_batch(pls_store *store, struct pls_ref *refs, uint32_t seed)
+{
+    for (uint32_t i = 0; i < BATCH; i++) {
+        refs[i] = put_filled(store, i * 37 % 150, seed + i);
+    }
+}
+
+static void a_batch_reads_each_record_as_if_alone(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref refs[BATCH], mixed[BATCH];
+    put_batch(fx->store, refs, 1);
+    assert_like_single(fx->store, refs, BATCH);
+    for (size_t i = 0; i < BATCH; i++) {
+        mixed[i] = refs[i % 3 == 0 ? BATCH - 1 - i : i];
+    }
+    assert_like_single(fx->store, mixed, BATCH);
+    seal(fx->store);
+    put_batch(fx->store, mixed, 1000);
+    memcpy(mixed, refs, BATCH / 2 * sizeof *refs); /* two segments' */
+    assert_like_single(fx->store, mixed, BATCH);
+    fx_reopen(fx);
+    assert_like_single(fx->store, mixed, BATCH);
+    assert_like_single(fx->store, mixed, 0);
+}
+
+static void what_is_wrong_with_one_of_a_batch_harms_no_other(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref refs[BATCH];
+    put_batch(fx->store, refs, 1);
+    file_flip(fx, "s/payload_0000.dat", refs[10].offset + 4); /* a payload */
+    file_flip(fx, "s/payload_0000.dat", refs[20].offset);     /* a prefix */
+    assert_like_single(fx->store, refs, BATCH);
+    refs[30].crc32c++;
+    refs[40].crc32c = 0;
+    refs[50].length++; /* the next one does not lie behind it any more */
+    refs[90].file_id = 7;
+    refs[100].offset = UINT64_MAX;
+    refs[110].length = UINT32_MAX;
+    refs[199].offset += 1;
+    assert_like_single(fx->store, refs, BATCH);
+    file_cut(fx, "s/payload_0000.dat", refs[150].offset + 2);
+    assert_like_single(fx->store, refs, BATCH);
+}
+
+static long calls_to_read(pls_store *store, const struct pls_ref *refs, size_t n)
+{
+    struct pls_view views[BATCH];
+    enum pls_code codes[BATCH];
+    plsi_sys_fail_at(0, 0); /* counts from here */
+    try_read_batch(store, refs, n, views, codes);
+    long calls = plsi_sys_calls();
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(codes[i], PLS_OK);
+        pls_view_release(&views[i]);
+    }
+    return calls;
+}
+
+static void records_side_by_side_are_read_at_once(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref refs[BATCH], backwards[BATCH];
+    put_batch(fx->store, refs, 1);
+    for (size_t i = 0; i < BATCH; i++) {
+        backwards[i] = refs[BATCH - 1 - i];
+    }
+    if (calls_to_read(fx->store, refs, 1) != 1) {
+        skip(); /* here a read has to wait for the disk: each by itself */
+    }
+    assert_in_range(calls_to_read(fx->store, refs, BATCH), 1, BATCH / 20);
+    assert_int_equal(calls_to_read(fx->store, backwards, BATCH), BATCH);
+}
+
+static void a_view_of_a_batch_outlives_its_store_and_the_others(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref refs[3];
+    struct pls_view views[3];
+    enum pls_code codes[3];
+    for (int i = 0; i < 3; i++) {
+        refs[i] = put_text(fx->store, "payload");
+    }
+    try_read_batch(fx->store, refs, 3, views, codes);
+    pls_view_release(&views[0]);
+    pls_view_release(&views[2]);
+    fx_reopen(fx);
+    assert_memory_equal(views[1].data, "payload", 7);
+    pls_view_release(&views[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +267,10 @@ int main(void)
         STORE_TEST(a_file_cut_short_under_us_is_damage),
         STORE_TEST(a_view_outlives_its_store),
         STORE_TEST(a_large_payload_reads_back),
+        STORE_TEST(a_batch_reads_each_record_as_if_alone),
+        STORE_TEST(what_is_wrong_with_one_of_a_batch_harms_no_other),
+        STORE_TEST(records_side_by_side_are_read_at_once),
+        STORE_TEST(a_view_of_a_batch_outlives_its_store_and_the_others),
     };
     return cmocka_run_group_tests_name("store_read", tests, NULL, NULL);
 }

@@ -260,6 +260,14 @@ struct pls_read {
  */
 PLS_API void pls_read(pls_store *store, struct pls_read *read);
 
+/*
+ * Reads n payloads, each as pls_read does it, in any order: reads[i].done is called once for each,
+ * with its own code. The array stays in place until the last one. Records that lie side by side are
+ * read from the file at once, where their refs follow each other in the array; their views share
+ * their memory, up to 256 KiB that the last of them gives back.
+ */
+PLS_API void pls_read_batch(pls_store *store, struct pls_read *reads, size_t n);
+
 /* -- seal and compaction ----------------------------------------------------------------------- */
 
 struct pls_seal {
