@@ -171,7 +171,7 @@ grpc_byte_buffer *gci_pack_lent(const ProtobufCMessage *message, const struct gr
     grpc_slice *slices = n_lent <= STACK_LENT ? stack : malloc(n_lent * sizeof(*slices));
     grpc_byte_buffer *buffer;
 
-    if (slices == NULL) { /* copying is slower, and right */
+    if (n_lent == 0 || slices == NULL) { /* without memory copying is slower, and right */
         buffer = gci_pack(message);
         for (size_t i = 0; i < n_lent; i++) {
             lent[i].release(lent[i].arg);
