@@ -33,7 +33,12 @@ static void read_done(struct pls_read *read, enum pls_code code)
         .data = read->view.data, .length = read->view.length, .release = release_view, .arg = r};
     response.payload.data = (uint8_t *)read->view.data;
     response.payload.len = read->view.length;
-    payloadstore__v1__payload_store__read__reply_lent(r->call, &response, &lent, 1);
+    if (read->view.length >= PSD_LEND_LEAST) {
+        payloadstore__v1__payload_store__read__reply_lent(r->call, &response, &lent, 1);
+    } else {
+        payloadstore__v1__payload_store__read__reply(r->call, &response);
+        release_view(r);
+    }
 }
 
 void psd_read(grpc_c_call *call, const Payloadstore__V1__ReadRequest *request, void *user)

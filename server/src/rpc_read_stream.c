@@ -18,8 +18,6 @@
 #define RESULT_COST 256u         /* bytes a result takes beside its payload */
 
 struct slot {
-    struct chunk *chunk;
-    struct pls_read read;
     enum pls_code code;
     Payloadstore__V1__ReadResult result;
     struct psd_failure *failure;
@@ -32,6 +30,7 @@ struct chunk {
     atomic_size_t running;  /* reads, and the step that starts them */
     atomic_bool done;
     size_t n;
+    struct pls_read *reads; /* behind the slots */
     struct slot slots[];
 };
 
@@ -51,7 +50,7 @@ static void chunk_release(struct chunk *chunk)
         return;
     }
     for (size_t i = 0; i < chunk->n; i++) {
-        pls_view_release(&chunk->slots[i].read.view);
+        pls_view_release(&chunk->reads[i].view);
         free(chunk->slots[i].failure);
     }
     free(chunk);
@@ -65,10 +64,9 @@ static bool one_is_done(struct chunk *chunk)
 
 static void read_done(struct pls_read *read, enum pls_code code)
 {
-    struct slot *slot = read->data;
-    struct chunk *chunk = slot->chunk;
+    struct chunk *chunk = read->data;
     struct psd_stream *stream = &chunk->stream->base;
-    slot->code = code;
+    chunk->slots[read - chunk->reads].code = code;
     if (one_is_done(chunk)) {
         atomic_store(&chunk->done, true); /* which may be its end */
         psd_stream_run(stream);
@@ -79,20 +77,21 @@ static void read_done(struct pls_read *read, enum pls_code code)
 static struct chunk *chunk_create(struct read_stream *s, Payloadstore__V1__PayloadRef **refs,
                                   size_t n)
 {
-    struct chunk *chunk = calloc(1, sizeof *chunk + n * sizeof chunk->slots[0]);
+    struct chunk *chunk =
+        calloc(1, sizeof *chunk + n * (sizeof chunk->slots[0] + sizeof chunk->reads[0]));
     if (chunk == NULL) {
         return NULL;
     }
     chunk->stream = s;
     chunk->n = n;
+    chunk->reads = (struct pls_read *)&chunk->slots[n];
     atomic_init(&chunk->references, 1);
     atomic_init(&chunk->running, n + 1);
     for (size_t i = 0; i < n; i++) {
-        struct slot *slot = &chunk->slots[i];
-        slot->chunk = chunk;
-        slot->read.ref = psd_ref_in(refs[i]);
-        slot->read.done = read_done;
-        slot->read.data = slot;
+        struct pls_read *read = &chunk->reads[i];
+        read->ref = psd_ref_in(refs[i]);
+        read->done = read_done;
+        read->data = chunk;
     }
     return chunk;
 }
@@ -100,9 +99,7 @@ static struct chunk *chunk_create(struct read_stream *s, Payloadstore__V1__Paylo
 static void chunk_start(struct chunk *chunk, pls_store *store)
 {
     struct psd_stream *stream = psd_stream_hold(&chunk->stream->base);
-    for (size_t i = 0; i < chunk->n; i++) {
-        pls_read(store, &chunk->slots[i].read);
-    }
+    pls_read_batch(store, chunk->reads, chunk->n);
     if (one_is_done(chunk)) { /* nothing had to wait for the disk */
         atomic_store(&chunk->done, true);
         psd_stream_release(stream);
@@ -214,43 +211,43 @@ struct answer {
 };
 
 /* False where memory has run out. */
-static bool add_failure(struct slot *slot, const char *store)
+static bool add_failure(struct slot *slot, const struct pls_ref *ref, const char *store)
 {
     slot->failure = malloc(sizeof *slot->failure);
     if (slot->failure == NULL) {
         return false;
     }
-    psd_failure_init_ref(slot->failure, slot->code, store, &slot->read.ref);
+    psd_failure_init_ref(slot->failure, slot->code, store, ref);
     slot->result.outcome_case = PAYLOADSTORE__V1__READ_RESULT__OUTCOME_FAILURE;
     slot->result.failure = &slot->failure->message;
     return true;
 }
 
-static void add_payload(struct answer *answer, struct slot *slot)
+static void add_payload(struct answer *answer, struct chunk *chunk, size_t i)
 {
-    const struct pls_view *view = &slot->read.view;
+    struct slot *slot = &chunk->slots[i];
+    const struct pls_view *view = &chunk->reads[i].view;
     slot->result.outcome_case = PAYLOADSTORE__V1__READ_RESULT__OUTCOME_PAYLOAD;
     slot->result.payload.data = (uint8_t *)view->data;
     slot->result.payload.len = view->length;
-    if (view->length > 0) {
-        answer->lent[answer->n_lent++] = (struct grpc_c_lent){.data = view->data,
-                                                              .length = view->length,
-                                                              .release = payload_sent,
-                                                              .arg = slot->chunk};
+    if (view->length >= PSD_LEND_LEAST) {
+        answer->lent[answer->n_lent++] = (struct grpc_c_lent){
+            .data = view->data, .length = view->length, .release = payload_sent, .arg = chunk};
     }
 }
 
 /* False, with the stream denied, where that is no answer. */
-static bool add_result(struct read_stream *s, struct answer *answer, struct slot *slot)
+static bool add_result(struct read_stream *s, struct answer *answer, struct chunk *chunk, size_t i)
 {
+    struct slot *slot = &chunk->slots[i];
     payloadstore__v1__read_result__init(&slot->result);
     if (slot->code == PLS_NO_STORE || slot->code == PLS_CLOSED) {
         psd_stream_deny(&s->base, slot->code, NULL);
         return false;
     }
     if (slot->code == PLS_OK) {
-        add_payload(answer, slot);
-    } else if (!add_failure(slot, s->base.name)) {
+        add_payload(answer, chunk, i);
+    } else if (!add_failure(slot, &chunk->reads[i].ref, s->base.name)) {
         psd_stream_deny(&s->base, PLS_NO_MEMORY, NULL);
         return false;
     }
@@ -260,7 +257,7 @@ static bool add_result(struct read_stream *s, struct answer *answer, struct slot
 static void send_chunk(struct read_stream *s, struct chunk *chunk, struct answer *answer)
 {
     for (size_t i = 0; i < chunk->n; i++) {
-        if (!add_result(s, answer, &chunk->slots[i])) {
+        if (!add_result(s, answer, chunk, i)) {
             return;
         }
         answer->results[i] = &chunk->slots[i].result;

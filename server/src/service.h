@@ -65,6 +65,10 @@ struct pls_ref psd_ref_in(const Payloadstore__V1__PayloadRef *ref);
 /* `out` is initialised here. */
 void psd_ref_out(const struct pls_ref *ref, Payloadstore__V1__PayloadRef *out);
 
+/* Payloads below this many bytes are copied into their answer: lending one costs several
+ * allocations. */
+#define PSD_LEND_LEAST 4096u
+
 #define PSD_DAMAGED_MAX 4096u /* in a message: at most 100 bytes each, under half of 1 MiB */
 
 /* Damaged refs as the store gave them, and as messages. On the heap: some hundred KiB. */

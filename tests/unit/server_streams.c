@@ -448,6 +448,44 @@ static void a_larger_payload_has_a_message_to_itself(void **state)
     refs_fini(&refs);
 }
 
+static void assert_read(struct streams_fixture *f, ref_message *ref, uint32_t seed, size_t length)
+{
+    Payloadstore__V1__ReadRequest request = PAYLOADSTORE__V1__READ_REQUEST__INIT;
+    request.store = (char *)"s";
+    request.ref = ref;
+    Payloadstore__V1__ReadResponse *response =
+        payloadstore__v1__payload_store__read__sync(f->grpc.channel, &request, &patient, NULL);
+    assert_non_null(response);
+    assert_payload(&response->payload, seed, length);
+    payloadstore__v1__read_response__free_unpacked(response, NULL);
+}
+
+/* What is shorter than PSD_LEND_LEAST is copied into the answer, the rest is lent. */
+static void copied_and_lent_payloads_come_in_one_answer(void **state)
+{
+    static const size_t lengths[] = {0,   PSD_LEND_LEAST, 1,        PSD_LEND_LEAST - 1,
+                                     100, 20 * KIB,       20 * KIB, PSD_LEND_LEAST + 1};
+    enum { N = sizeof lengths / sizeof *lengths };
+    struct streams_fixture *f = *state;
+    struct refs refs = {0};
+    for (uint32_t i = 0; i < N; i++) {
+        append_some(f, "s", 1, lengths[i], i, &refs);
+    }
+    grpc_c_stream *stream = open_read(f);
+    ask(stream, "s", refs.pointers, N);
+    read_response *response = next_read(stream);
+    assert_non_null(response);
+    assert_int_equal(response->n_results, N);
+    for (uint32_t i = 0; i < N; i++) {
+        assert_payload(&response->results[i]->payload, i, lengths[i]);
+        assert_read(f, refs.pointers[i], i, lengths[i]);
+    }
+    payloadstore__v1__read_stream_response__free_unpacked(response, NULL);
+    grpc_c_stream_writes_done(stream);
+    expect_end(stream, GRPC_C_OK);
+    refs_fini(&refs);
+}
+
 static void a_bad_ref_is_a_failure_in_its_place(void **state)
 {
     struct streams_fixture *f = *state;
@@ -736,6 +774,7 @@ int main(void)
         STREAM_TEST(a_stale_first_batch_makes_no_store),
         STREAM_TEST(a_large_request_is_answered_in_several_messages),
         STREAM_TEST(a_larger_payload_has_a_message_to_itself),
+        STREAM_TEST(copied_and_lent_payloads_come_in_one_answer),
         STREAM_TEST(a_bad_ref_is_a_failure_in_its_place),
         STREAM_TEST(a_request_without_refs_gets_an_answer_without_results),
         STREAM_TEST(reading_needs_one_store_that_exists),
