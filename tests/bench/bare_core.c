@@ -32,7 +32,7 @@
 #include <isa-l/crc.h>
 
 #define QUEUES       2
-#define ACCEPTS      64 /* of each method on each queue */
+#define ACCEPTS      16 /* of each method on each queue */
 #define MESSAGE_MAX  ((64 << 20) + 1024)
 #define MEMORY_QUOTA ((size_t)512 << 20)
 #define KEEPALIVE_MS 20000
