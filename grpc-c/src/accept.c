@@ -1,8 +1,10 @@
 /*
  * Accepts: call objects posted with core, ready to receive a call each.
  *
- * For every method, and for calls of unknown methods, `accepts` are posted on each queue; the first
- * thing an arriving call does is to post its successor.
+ * For every method, and for calls of unknown methods, one is posted on each queue; the first thing
+ * an arriving call does is to post its successor, and another one until there are `accepts`. So a
+ * method that nobody calls has but one out: core, where it is built with its own checks as Debian's
+ * is, looks for each event through all that is out on the queue.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,10 +15,25 @@
 /* How much of an unknown method's path is repeated to the caller. */
 #define PATH_SHOWN 200
 
+/* How many accepts of the call's method its queue has out beside the first. */
+static unsigned *more_of(const struct gci_call *call)
+{
+    const grpc_c_server *server = call->queue->server;
+    bool unknown = call->method == &server->unknown;
+
+    return &call->queue
+                ->more[unknown ? server->n_methods : (size_t)(call->method - server->methods)];
+}
+
 static void post_successor(struct gci_call *call)
 {
+    unsigned *more = more_of(call);
+
     if (!gci_accept_post(call->queue, call->method, NULL)) {
         call->owes_accept = true;
+    } else if (*more + 1 < call->queue->server->options.accepts &&
+               gci_accept_post(call->queue, call->method, NULL)) {
+        ++*more;
     }
 }
 
@@ -93,14 +110,9 @@ bool gci_accept_post(struct gci_queue *queue, struct gci_method *method, struct 
 /* Calls may arrive already: the spares are the pollers'. */
 static bool post_first(struct gci_queue *queue, struct gci_method *method)
 {
-    for (unsigned i = 0; i < queue->server->options.accepts; i++) {
-        struct gci_call *call = gci_call_make(queue, method);
-        if (call == NULL) {
-            return false;
-        }
-        (void)gci_accept_post(queue, method, call);
-    }
-    return true;
+    struct gci_call *call = gci_call_make(queue, method);
+
+    return call != NULL && gci_accept_post(queue, method, call);
 }
 
 int gci_accept_post_all(grpc_c_server *server)

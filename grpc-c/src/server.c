@@ -258,7 +258,8 @@ static int make_spares(grpc_c_server *server)
     for (unsigned i = 0; i < server->options.pollers; i++) {
         struct gci_queue *queue = &server->queues[i];
         queue->spares = calloc(server->n_methods + 1, sizeof(struct gci_call *));
-        if (queue->spares == NULL) {
+        queue->more = calloc(server->n_methods + 1, sizeof(*queue->more));
+        if (queue->spares == NULL || queue->more == NULL) {
             return -1;
         }
     }
@@ -416,6 +417,7 @@ void grpc_c_server_destroy(grpc_c_server *server)
     gci_pool_destroy(server->pool);
     for (unsigned i = 0; i < server->options.pollers; i++) {
         gci_call_free_spares(&server->queues[i]);
+        free(server->queues[i].more);
     }
     for (size_t i = 0; i < server->n_methods; i++) {
         gci_slots_forget(&server->methods[i].slots);

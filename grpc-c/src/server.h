@@ -3,10 +3,9 @@
  *
  *   state     entered by                         what runs
  *   SETUP     grpc_c_server_create               nothing; services and addresses are added
- *   STARTED   grpc_c_server_start                pollers, workers; `accepts` calls posted per
- * method and queue STOPPING  grpc_c_server_shutdown             open calls drain; posted accepts
- * fail and are freed STOPPED   shutdown: core notified, live == 0 pollers, idle; only destroy may
- * follow
+ *   STARTED   grpc_c_server_start                pollers, workers; accepts posted
+ *   STOPPING  grpc_c_server_shutdown             open calls drain; posted accepts fail, are freed
+ *   STOPPED   shutdown: core notified, live == 0 pollers, idle; only destroy may follow
  *
  * `live` counts call objects, posted or open; `open` counts the calls that arrived and are not
  * gone. Both are touched by pollers without the lock; live falling to 0 is signalled under it. Call
@@ -45,6 +44,7 @@ struct gci_queue {
     grpc_c_server *server;
     struct gci_call **spares; /* for each method, and last for the unknown one, a list */
     unsigned n_spare;
+    unsigned *more; /* accepts that are out beside the first, in the same order */
 };
 
 enum gci_server_state { GCI_SETUP, GCI_STARTED, GCI_STOPPING, GCI_STOPPED };
@@ -82,7 +82,7 @@ static inline bool gci_one_request(enum grpc_c_shape shape)
  */
 void gci_server_call_gone(grpc_c_server *server);
 
-/* Posts `accepts` of each method and of the unknown one on each queue. Returns 0 or -1. */
+/* Posts one of each method and of the unknown one on each queue. Returns 0 or -1. */
 int gci_accept_post_all(grpc_c_server *server);
 
 /*

@@ -60,7 +60,7 @@ typedef struct grpc_c_call grpc_c_call;
 struct grpc_c_server_options {
     /* threads: see above */
     unsigned pollers;     /* polling threads, each with a completion queue; 0: 2 */
-    unsigned accepts;     /* calls accepted ahead for each method and queue; 0: 16 */
+    unsigned accepts;     /* calls accepted ahead for each method in use and queue; 0: 16 */
     unsigned workers;     /* threads that run the callbacks, which may block; 0: pollers run them */
     unsigned worker_line; /* calls that may wait for a worker; 0: 1,000 */
 
