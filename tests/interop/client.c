@@ -49,7 +49,7 @@ void expect_code(struct grpc_c_result *result, enum grpc_c_code code)
     if (result->code != code) {
         (void)fprintf(stderr, "the call ended with %s: %s; expected %s\n",
                       grpc_c_code_name(result->code), result->message, grpc_c_code_name(code));
-        exit(EXIT_FAILURE);
+        _exit(EXIT_FAILURE);
     }
     grpc_c_result_fini(result);
 }

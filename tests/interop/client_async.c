@@ -50,7 +50,7 @@ static void expect_async_end(struct async_call *call, grpc_c_async_stream *strea
     if (call->code != code) {
         (void)fprintf(stderr, "the call ended with %s; expected %s\n",
                       grpc_c_code_name((int)call->code), grpc_c_code_name((int)code));
-        exit(EXIT_FAILURE);
+        _exit(EXIT_FAILURE);
     }
     grpc_c_async_release(stream);
 }
