@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,7 @@ struct gci_server_tls {
     bool client_optional;
     void (*reloaded)(void *arg, const char *cause);
     void *arg;
-    /* Under core's lock: */
+    pthread_mutex_t lock; /* under core's own; guards what follows, looked at by each handshake */
     struct stamp stamps[N_FILES]; /* of what was handed over last */
     bool known;                   /* something was */
     char cause[ERROR_SIZE];       /* why changed files are not in use, as reported last */
@@ -94,6 +95,7 @@ static void destroy_one(struct gci_server_tls *tls)
     for (size_t i = 0; i < N_FILES; i++) {
         free(tls->paths[i]);
     }
+    pthread_mutex_destroy(&tls->lock);
     free(tls);
 }
 
@@ -199,10 +201,9 @@ static grpc_ssl_certificate_config_reload_status keep(struct gci_server_tls *tls
 }
 
 /* The stamps are taken before the files are read: what changes in between is seen next time. */
-static grpc_ssl_certificate_config_reload_status fetch(void *data,
-                                                       grpc_ssl_server_certificate_config **config)
+static grpc_ssl_certificate_config_reload_status
+look_again(struct gci_server_tls *tls, grpc_ssl_server_certificate_config **config)
 {
-    struct gci_server_tls *tls = data;
     struct stamp stamps[N_FILES];
     char error[ERROR_SIZE];
 
@@ -226,6 +227,18 @@ static grpc_ssl_certificate_config_reload_status fetch(void *data,
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
 
+static grpc_ssl_certificate_config_reload_status fetch(void *data,
+                                                       grpc_ssl_server_certificate_config **config)
+{
+    struct gci_server_tls *tls = data;
+    grpc_ssl_certificate_config_reload_status status;
+
+    pthread_mutex_lock(&tls->lock);
+    status = look_again(tls, config);
+    pthread_mutex_unlock(&tls->lock);
+    return status;
+}
+
 static bool copy_path(char **to, const char *path)
 {
     *to = path == NULL ? NULL : strdup(path);
@@ -243,11 +256,16 @@ struct gci_server_tls *gci_server_tls_create(const struct grpc_c_server_tls *tls
         return NULL;
     }
     files = calloc(1, sizeof(*files));
-    if (files == NULL || !copy_path(&files->paths[CERTIFICATE], tls->certificate_file) ||
+    if (files == NULL) {
+        (void)snprintf(error, size, "out of memory");
+        return NULL;
+    }
+    pthread_mutex_init(&files->lock, NULL);
+    if (!copy_path(&files->paths[CERTIFICATE], tls->certificate_file) ||
         !copy_path(&files->paths[KEY], tls->key_file) ||
         !copy_path(&files->paths[CLIENT_CA], tls->client_ca_file)) {
         (void)snprintf(error, size, "out of memory");
-        gci_server_tls_destroy_all(files);
+        destroy_one(files);
         return NULL;
     }
     files->client_optional = tls->client_optional;
