@@ -60,7 +60,8 @@ static int collect_file(struct gen_types *types, struct gen_pool *pool, const ge
     const char *package = file->package != NULL ? file->package : "";
     size_t i;
 
-    if (file->name == NULL || (*package != '\0' && !gen_name_valid(package, true))) {
+    if (file->name == NULL || *file->name == '\0' ||
+        (*package != '\0' && !gen_name_valid(package, true))) {
         gen_text_printf(error, "a file of the request has no name or no proper package");
         return -1;
     }

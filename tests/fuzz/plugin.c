@@ -82,7 +82,7 @@ static bool ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text);
 
-    return n > strlen(end) && strcmp(text + n - strlen(end), end) == 0;
+    return n >= strlen(end) && strcmp(text + n - strlen(end), end) == 0;
 }
 
 static void check_answer(const struct gen_text *answer, const gen_request_message *request)
@@ -94,6 +94,9 @@ static void check_answer(const struct gen_text *answer, const gen_request_messag
     insist(response->error == NULL || response->n_file == 0);
     insist(response->error == NULL || response->error[0] != '\0');
     insist(response->error != NULL || response->n_file == 2 * request->n_file_to_generate);
+    for (size_t i = 0; i < request->n_file_to_generate; i++) {
+        insist(response->error != NULL || request->file_to_generate[i][0] != '\0');
+    }
     for (size_t i = 0; i < response->n_file; i++) {
         const char *name = response->file[i]->name;
         insist(ends_with(name, i % 2 == 0 ? ".grpc-c.h" : ".grpc-c.c"));
