@@ -7,7 +7,8 @@
  *   then    the message
  *
  * What is taken has clean strings and took no more heap than it may; packed again, plainly and with
- * lent ranges, it is the same message.
+ * lent ranges, it is the same message. Without a budget, one bytes field is left where it came,
+ * too, which takes the same messages and finds the same in them.
  */
 #include <malloc.h>
 
@@ -217,6 +218,63 @@ static grpc_byte_buffer *in_pieces(const uint8_t *data, size_t size, size_t piec
     return buffer;
 }
 
+/* The first bytes field that could be left where it was received; NULL: none. */
+static const ProtobufCFieldDescriptor *bytes_of(const ProtobufCMessageDescriptor *type)
+{
+    for (unsigned i = 0; i < type->n_fields; i++) {
+        if (type->fields[i].type == PROTOBUF_C_TYPE_BYTES &&
+            (type->fields[i].flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0) {
+            return &type->fields[i];
+        }
+    }
+    return NULL;
+}
+
+static void check_pieces(const struct grpc_c_bytes *bytes, const ProtobufCBinaryData *plain)
+{
+    size_t at = 0;
+
+    insist(bytes->length == plain->len);
+    for (size_t i = 0; i < bytes->n_pieces; i++) {
+        const struct iovec *piece = &bytes->pieces[i];
+        insist(piece->iov_len > 0 && piece->iov_len <= plain->len - at);
+        insist(memcmp(piece->iov_base, plain->data + at, piece->iov_len) == 0);
+        at += piece->iov_len;
+    }
+    insist(at == plain->len);
+}
+
+/* Takes the buffer; `plain` is what the plain way made of the same, NULL: nothing. */
+static void check_around(const ProtobufCMessageDescriptor *type, grpc_byte_buffer *buffer,
+                         const ProtobufCMessage *plain)
+{
+    const ProtobufCFieldDescriptor *field = bytes_of(type);
+    grpc_c_received *received = NULL;
+    struct grpc_c_bytes bytes;
+    struct gci_error error;
+    ProtobufCMessage *around = gci_unpack_around(type, field, buffer, SIZE_MAX, &received, &error);
+
+    insist((around != NULL) == (plain != NULL));
+    if (around == NULL) {
+        return;
+    }
+    const uint8_t *base = (const uint8_t *)plain;
+    const void *at = base + field->offset;
+    bool repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
+    size_t n = repeated ? *(const size_t *)(const void *)(base + field->quantifier_offset) : 1;
+    const ProtobufCBinaryData *values = repeated ? *(ProtobufCBinaryData *const *)at : at;
+    for (size_t i = 0; i < n; i++) {
+        bool there = grpc_c_received_bytes(received, i, &bytes);
+        insist(there || (!repeated && values[i].len == 0));
+        if (there) {
+            check_pieces(&bytes, &values[i]);
+        }
+    }
+    insist(!grpc_c_received_bytes(received, n, &bytes));
+    protobuf_c_message_free_unpacked(around, NULL);
+    grpc_c_received_release(received);
+}
+
 static void check_refusal(const ProtobufCMessageDescriptor *type, const struct gci_error *error,
                           bool passes, size_t budget)
 {
@@ -255,6 +313,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     message = gci_unpack(type, buffer, budget, &error);
     if (budget < SIZE_MAX) { /* the message put together counts beside what is made of it */
         insist(heap_most() <= budget + 2 * in.left + SLOP);
+    }
+    if (budget == SIZE_MAX && bytes_of(type) != NULL) {
+        check_around(type, in_pieces(in.at, in.left, piece), message);
     }
     if (message == NULL) {
         check_refusal(type, &error, passes, budget);
