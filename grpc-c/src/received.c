@@ -275,7 +275,8 @@ ProtobufCMessage *gci_unpack_around(const ProtobufCMessageDescriptor *type,
     }
     if (message != NULL) {
         hidden = field->label == PROTOBUF_C_LABEL_REPEATED || ranges.n == 0 ? 0 : ranges.n - 1;
-        *received = list_pieces(buffer, ranges.list + hidden, ranges.n - hidden);
+        *received = list_pieces(buffer, hidden == 0 ? ranges.list : ranges.list + hidden,
+                                ranges.n - hidden);
     }
     free(ranges.list);
     if (*received != NULL) {
