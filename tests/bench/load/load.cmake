@@ -1,4 +1,4 @@
-# The load generator of the benchmarks; and a test that it notices what is wrong.
+# The load generator, what tests/bench/compare takes, and tests that they notice what is wrong.
 
 pkg_check_modules(NGHTTP2 REQUIRED IMPORTED_TARGET libnghttp2)
 
@@ -8,8 +8,17 @@ foreach(source IN ITEMS h2 main run work)
 endforeach()
 target_link_libraries(load PRIVATE PkgConfig::NGHTTP2 PkgConfig::ISAL payloadstore_warnings)
 
-add_test(NAME load COMMAND ${test_python} -B ${CMAKE_CURRENT_LIST_DIR}/load_test.py)
-set_tests_properties(load PROPERTIES
-    LABELS "integration;tools"
-    TIMEOUT 300
-    ENVIRONMENT "TEST_SERVER=$<TARGET_FILE:payloadstored>;TEST_LOAD=$<TARGET_FILE:load>;TEST_TOOLS=${PAYLOADSTORE_TOOLS};TEST_WORK=${test_work};PYTHONUNBUFFERED=1")
+# What tests/run --bench builds.
+add_custom_target(bench DEPENDS load payloadstored)
+if(TARGET bare_core)
+    add_dependencies(bench bare_core)
+endif()
+
+foreach(test IN ITEMS load compare)
+    add_test(NAME ${test}
+        COMMAND ${test_python} -B ${CMAKE_CURRENT_LIST_DIR}/${test}_test.py)
+    set_tests_properties(${test} PROPERTIES
+        LABELS "integration;tools"
+        TIMEOUT 300
+        ENVIRONMENT "TEST_SERVER=$<TARGET_FILE:payloadstored>;TEST_LOAD=$<TARGET_FILE:load>;TEST_TOOLS=${PAYLOADSTORE_TOOLS};TEST_WORK=${test_work};PYTHONUNBUFFERED=1")
+endforeach()
