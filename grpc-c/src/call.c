@@ -1,11 +1,8 @@
-/* A call's life on the server's side: its events, and what the handler asks about it. */
-#include <stdio.h>
+/* A call's life on the server's side: its object, arrival, cancellation and end. */
 #include <stdlib.h>
 #include <string.h>
 
-#include <grpc/slice.h>
 #include <grpc/support/alloc.h>
-#include <grpc/support/time.h>
 
 #include "call.h"
 
@@ -16,11 +13,9 @@
 #define SPARES_MAX 256u
 #endif
 
-static void on_read(struct gci_tag *tag, bool ok);
 static void on_close(struct gci_tag *tag, bool ok);
 static void on_notice(struct gci_tag *tag, bool ok);
 static void run_arrival(struct gci_call *call);
-static void run_read(struct gci_call *call);
 static void run_cancel(struct gci_call *call);
 static void run_notice(struct gci_call *call);
 
@@ -38,49 +33,15 @@ static void call_init(struct gci_call *call, struct gci_slot *slot, struct gci_q
     call->compression = queue->server->options.compression;
     grpc_metadata_array_init(&call->metadata);
     grpc_call_details_init(&call->details);
-    gci_tag_init(&call->read_tag, on_read);
+    gci_tag_init(&call->read_tag, gci_call_on_read);
     gci_tag_init(&call->send_tag, gci_call_on_sent);
     gci_tag_init(&call->close_tag, on_close);
     gci_tag_init(&call->notice_tag, on_notice);
     call->arrival.run = run_arrival;
-    call->read.run = run_read;
+    call->read.run = gci_call_run_read;
     call->written.run = gci_call_run_written;
     call->close.run = run_cancel;
     call->notice.run = run_notice;
-}
-
-/* A message, NULL or not, with what came with it. */
-struct message {
-    ProtobufCMessage *message;
-    grpc_c_received *bytes;
-    size_t inflated; /* bytes of the budget for inflated ones */
-};
-
-static struct message detach_message(struct gci_call *call)
-{
-    struct message last = {call->message, call->bytes, call->inflated};
-
-    call->message = NULL;
-    call->bytes = NULL;
-    call->inflated = 0;
-    return last;
-}
-
-/* It goes, and what it took of the budget comes back. */
-static void free_message(grpc_c_server *server, struct message message)
-{
-    if (message.message != NULL) {
-        protobuf_c_message_free_unpacked(message.message, NULL);
-    }
-    grpc_c_received_release(message.bytes);
-    if (message.inflated > 0) {
-        atomic_fetch_sub(&server->inflated, message.inflated);
-    }
-}
-
-static void drop_message(struct gci_call *call)
-{
-    free_message(call->queue->server, detach_message(call));
 }
 
 static void call_fini(struct gci_call *call)
@@ -94,7 +55,7 @@ static void call_fini(struct gci_call *call)
     gci_trailer_destroy(call->trailer);
     gci_metadata_fini(&call->headers);
     gpr_free(call->received_metadata.list);
-    drop_message(call);
+    gci_call_drop_message(call);
     if (call->core != NULL) {
         grpc_call_unref(call->core);
     }
@@ -271,56 +232,6 @@ grpc_op gci_call_close_op(struct gci_call *call)
 
 /* -- arrival ---------------------------------------------------------------------------------- */
 
-/* Inflates within the limit of one message and the budget of all. */
-static grpc_byte_buffer *inflate_message(struct gci_call *call, grpc_byte_buffer *buffer,
-                                         struct gci_error *error)
-{
-    grpc_c_server *server = call->queue->server;
-
-    buffer = gci_inflate(buffer, server->options.max_receive_bytes, error);
-    if (buffer == NULL) {
-        return NULL;
-    }
-    call->inflated = grpc_byte_buffer_length(buffer);
-    if (atomic_fetch_add(&server->inflated, call->inflated) + call->inflated >
-        server->options.memory_quota_bytes) {
-        grpc_byte_buffer_destroy(buffer);
-        drop_message(call);
-        error->code = GRPC_C_RESOURCE_EXHAUSTED;
-        (void)snprintf(error->text, sizeof(error->text),
-                       "too many bytes of compressed messages in flight");
-        return NULL;
-    }
-    return buffer;
-}
-
-/* Takes the buffer, which is not compressed. */
-static ProtobufCMessage *unpack(struct gci_call *call, grpc_byte_buffer *buffer,
-                                struct gci_error *error)
-{
-    const ProtobufCMessageDescriptor *type = call->method->table->request;
-    size_t overhead = call->queue->server->options.unpack_overhead_bytes;
-
-    if (call->method->sliced == NULL) {
-        return gci_unpack(type, buffer, overhead, error);
-    }
-    return gci_unpack_around(type, call->method->sliced, buffer, overhead, &call->bytes, error);
-}
-
-/* Takes what was received as the call's message. */
-static bool take_message(struct gci_call *call, grpc_byte_buffer *buffer, struct gci_error *error)
-{
-    drop_message(call);
-    call->compressed = gci_is_compressed(buffer);
-    if (call->compressed) {
-        buffer = inflate_message(call, buffer, error);
-    }
-    if (buffer != NULL) {
-        call->message = unpack(call, buffer, error);
-    }
-    return call->message != NULL;
-}
-
 static bool take_request(struct gci_call *call)
 {
     grpc_byte_buffer *buffer = call->received;
@@ -331,7 +242,7 @@ static bool take_request(struct gci_call *call)
         gci_call_fail(call, GRPC_C_INVALID_ARGUMENT, "the call came without its request");
         return false;
     }
-    if (!take_message(call, buffer, &error)) {
+    if (!gci_call_take(call, buffer, &error)) {
         gci_call_fail(call, error.code, "%s", error.text);
         return false;
     }
@@ -481,277 +392,4 @@ bool grpc_c_call_cancelled(const grpc_c_call *handle)
     cancelled = call->cancelled;
     gci_call_leave(call);
     return cancelled;
-}
-
-/* -- the client's stream ---------------------------------------------------------------------- */
-
-/* Starts the read; what there is of the last message is the caller's to free. Under the lock. */
-static struct message start_read(struct gci_call *call)
-{
-    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
-
-    call->reading = true;
-    op.data.recv_message.recv_message = &call->received;
-    gci_call_batch(call, &op, 1, &call->read_tag);
-    return detach_message(call);
-}
-
-bool grpc_c_call_read(grpc_c_call *handle)
-{
-    struct gci_call *call = gci_call_enter(handle, __func__);
-    const struct grpc_c_method *table;
-    grpc_c_server *server;
-    struct message last = {NULL, NULL, 0};
-    bool mistaken;
-    bool may;
-
-    if (call == NULL) {
-        return false;
-    }
-    table = call->method->table;
-    server = call->queue->server;
-    mistaken = gci_one_request(table->shape) || call->reading;
-    may = !mistaken && !call->ended;
-    if (may) {
-        last = start_read(call);
-    }
-    gci_call_leave(call);
-    if (mistaken) {
-        gci_log(GRPC_C_LOG_ERROR, "grpc_c_call_read: refused, %s %s", table->path,
-                gci_one_request(table->shape) ? "takes one message" : "is being read already");
-    }
-    free_message(server, last);
-    return may;
-}
-
-ProtobufCMessage *grpc_c_call_take_message(grpc_c_call *handle)
-{
-    struct gci_call *call = gci_call_look(handle, __func__);
-    ProtobufCMessage *message = NULL;
-
-    if (call != NULL) {
-        message = call->message;
-        call->message = NULL;
-        gci_call_leave(call);
-    }
-    return message;
-}
-
-bool grpc_c_call_bytes(grpc_c_call *handle, size_t i, struct grpc_c_bytes *bytes)
-{
-    struct gci_call *call = gci_call_look(handle, __func__);
-    bool found;
-
-    if (call == NULL) {
-        return false;
-    }
-    found = grpc_c_received_bytes(call->bytes, i, bytes);
-    gci_call_leave(call);
-    return found;
-}
-
-grpc_c_received *grpc_c_call_take_bytes(grpc_c_call *handle)
-{
-    struct gci_call *call = gci_call_look(handle, __func__);
-    grpc_c_received *bytes = NULL;
-
-    if (call != NULL) {
-        bytes = call->bytes;
-        call->bytes = NULL;
-        gci_call_leave(call);
-    }
-    if (bytes != NULL) {
-        gci_received_take(bytes);
-    }
-    return bytes;
-}
-
-/*
- * The runtime ends a stream that its handler owns: the client gets the status at once, the handler
- * sees a cancelled call, which it finishes as ever.
- */
-static void break_off(struct gci_call *call, enum grpc_c_code code, const char *text)
-{
-    (void)grpc_call_cancel_with_status(call->core, (grpc_status_code)code, text, NULL);
-    pthread_mutex_lock(&call->slot->lock);
-    call->cancelled = true;
-    pthread_mutex_unlock(&call->slot->lock);
-}
-
-static void end_stream(struct gci_call *call, bool cancelled)
-{
-    pthread_mutex_lock(&call->slot->lock);
-    call->ended = true;
-    call->cancelled = call->cancelled || cancelled;
-    pthread_mutex_unlock(&call->slot->lock);
-}
-
-static bool deliver(struct gci_call *call)
-{
-    bool handled;
-
-    gci_call_callback_begin(call);
-    handled = call->method->table->message(gci_slot_handle(call->slot), call->message,
-                                           call->method->handlers);
-    gci_call_callback_end();
-    return handled;
-}
-
-static void deliver_message(struct gci_call *call, grpc_byte_buffer *buffer)
-{
-    bool cut = buffer == NULL && grpc_call_failed_before_recv_message(call->core) != 0;
-    struct gci_error error;
-
-    if (buffer != NULL && !take_message(call, buffer, &error)) {
-        break_off(call, error.code, error.text);
-    }
-    if (call->message == NULL) {
-        end_stream(call, cut);
-    }
-    if (!deliver(call)) {
-        break_off(call, GRPC_C_UNIMPLEMENTED, "the method takes no messages");
-    }
-}
-
-static void on_read(struct gci_tag *tag, bool ok)
-{
-    struct gci_call *call = gci_container_of(tag, struct gci_call, read_tag);
-
-    call->read_ok = ok;
-    gci_turn(call, &call->read);
-}
-
-static void run_read(struct gci_call *call)
-{
-    grpc_byte_buffer *buffer;
-    bool open;
-
-    pthread_mutex_lock(&call->slot->lock);
-    call->reading = false;
-    buffer = call->read_ok ? call->received : NULL;
-    call->received = call->read_ok ? NULL : call->received;
-    open = call->state == GCI_CALL_OPEN;
-    pthread_mutex_unlock(&call->slot->lock);
-    if (open) {
-        deliver_message(call, buffer);
-    } else {
-        grpc_byte_buffer_destroy(buffer);
-    }
-}
-
-bool grpc_c_call_message_compressed(const grpc_c_call *handle)
-{
-    struct gci_call *call = gci_call_look(handle, __func__);
-    bool compressed = false;
-
-    if (call != NULL) {
-        compressed = call->compressed;
-        gci_call_leave(call);
-    }
-    return compressed;
-}
-
-/* -- what a handler asks ---------------------------------------------------------------------- */
-
-static int64_t ms_until(gpr_timespec deadline)
-{
-    gpr_timespec left;
-
-    if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) {
-        return INT64_MAX;
-    }
-    left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
-    if (left.tv_sec < 0 || (left.tv_sec == 0 && left.tv_nsec == 0)) {
-        return 0;
-    }
-    return left.tv_sec * 1000 + (left.tv_nsec + 999999) / 1000000;
-}
-
-int64_t grpc_c_call_remaining_ms(const grpc_c_call *handle)
-{
-    struct gci_call *call = gci_call_look(handle, __func__);
-    gpr_timespec deadline;
-
-    if (call == NULL) {
-        return 0;
-    }
-    deadline = call->deadline;
-    gci_call_leave(call);
-    return ms_until(deadline);
-}
-
-const char *grpc_c_call_peer(grpc_c_call *handle)
-{
-    struct gci_call *call = gci_call_look(handle, __func__);
-    const char *peer;
-
-    if (call == NULL) {
-        return NULL;
-    }
-    if (call->peer == NULL) {
-        call->peer = grpc_call_get_peer(call->core);
-    }
-    peer = call->peer;
-    gci_call_leave(call);
-    return peer;
-}
-
-const struct grpc_c_identity *grpc_c_call_identity(grpc_c_call *handle)
-{
-    struct gci_call *call = gci_call_look(handle, __func__);
-    const struct grpc_c_identity *identity;
-
-    if (call == NULL) {
-        return NULL;
-    }
-    if (call->identity == NULL) {
-        call->identity = gci_identity(call->core);
-    }
-    identity = call->identity;
-    gci_call_leave(call);
-    return identity;
-}
-
-const struct grpc_c_metadata *grpc_c_call_metadata(grpc_c_call *handle, size_t *n)
-{
-    struct gci_call *call = gci_call_look(handle, __func__);
-    const struct grpc_c_metadata *list;
-
-    *n = 0;
-    if (call == NULL) {
-        return NULL;
-    }
-    if (!call->metadata_copied) {
-        call->received_metadata = gci_metadata_copy(&call->metadata);
-        call->metadata_copied = true;
-    }
-    *n = call->received_metadata.n;
-    list = call->received_metadata.list;
-    gci_call_leave(call);
-    return list;
-}
-
-bool grpc_c_call_set_data(grpc_c_call *handle, void *data, void (*destroy)(void *data))
-{
-    struct gci_call *call = gci_call_enter(handle, __func__);
-
-    if (call == NULL) {
-        return false;
-    }
-    call->data_destroy = destroy;
-    call->data = data;
-    gci_call_leave(call);
-    return true;
-}
-
-void *grpc_c_call_data(const grpc_c_call *handle)
-{
-    struct gci_call *call = gci_call_look(handle, __func__);
-    void *data = NULL;
-
-    if (call != NULL) {
-        data = call->data;
-        gci_call_leave(call);
-    }
-    return data;
 }

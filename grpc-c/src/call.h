@@ -1,5 +1,5 @@
 /*
- * A call on the server's side, shared by accept.c, call.c and call_send.c.
+ * A call on the server's side, shared by accept.c and call*.c.
  *
  *   state      entered by                                  in flight (one tag each)
  *   POSTED     gci_accept_post                             accept
@@ -133,11 +133,19 @@ void gci_call_gone(struct gci_call *call);
 /* The accept has come: the handler's turn. On the queue's thread. */
 void gci_call_arrived(struct gci_call *call);
 
-/* The event of the tag, on the queue's thread. */
-void gci_call_on_sent(struct gci_tag *tag, bool ok); /* call_send.c */
+/* Events of tags, on the queue's thread: call_read.c, call_send.c. */
+void gci_call_on_read(struct gci_tag *tag, bool ok);
+void gci_call_on_sent(struct gci_tag *tag, bool ok);
 
-/* The turn that follows it. */
+/* The turns that follow them. */
+void gci_call_run_read(struct gci_call *call);
 void gci_call_run_written(struct gci_call *call);
+
+/* Makes what was received (taken) the call's message, in the place of the last one. */
+bool gci_call_take(struct gci_call *call, grpc_byte_buffer *buffer, struct gci_error *error);
+
+/* Frees the call's message; what it took of the budget for inflated bytes comes back. */
+void gci_call_drop_message(struct gci_call *call);
 
 /* The last thing each event or turn does: frees the call where it is over. */
 void gci_call_event_done(struct gci_call *call);
