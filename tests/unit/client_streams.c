@@ -72,8 +72,8 @@ static void answer(struct fixture *f, grpc_c_call *call, size_t n)
 {
     Payloadstore__V1__AppendStreamResponse response =
         PAYLOADSTORE__V1__APPEND_STREAM_RESPONSE__INIT;
-    Payloadstore__V1__PayloadRef *refs = calloc(n, sizeof *refs);
-    Payloadstore__V1__PayloadRef **pointers = calloc(n, sizeof(Payloadstore__V1__PayloadRef *));
+    Payloadstore__V1__PayloadRef *refs = calloc(n + 1, sizeof *refs);
+    Payloadstore__V1__PayloadRef **pointers = calloc(n + 1, sizeof(Payloadstore__V1__PayloadRef *));
     for (size_t i = 0; i < n; i++) {
         payloadstore__v1__payload_ref__init(&refs[i]);
         refs[i].offset = f->stored++;
@@ -603,22 +603,32 @@ static void more_results_than_refs_are_not_believed(void **state)
 
 /* -- listing ---------------------------------------------------------------------------------- */
 
+struct names {
+    char text[20];
+    size_t length;
+};
+
 static bool add_name(void *arg, const char *store)
 {
-    strcat(arg, store);
+    struct names *names = arg;
+    size_t length = strlen(store);
+    assert_true(names->length + length < sizeof names->text);
+    memcpy(names->text + names->length, store, length + 1);
+    names->length += length;
     return true;
 }
 
 static void stores_are_listed_page_by_page(void **state)
 {
     struct fixture *f = *state;
-    char names[20] = "";
-    assert_int_equal(plc_list_stores(f->client, NULL, add_name, names, &f->error), PLC_OK);
-    assert_string_equal(names, "abcde");
+    struct names names = {"", 0};
+    assert_int_equal(plc_list_stores(f->client, NULL, add_name, &names, &f->error), PLC_OK);
+    assert_string_equal(names.text, "abcde");
     assert_int_equal(f->requests, 3);
     f->manner = BREAK;
-    assert_int_equal(plc_list_stores(f->client, NULL, add_name, names, &f->error), PLC_UNAVAILABLE);
-    assert_string_equal(names, "abcdeab");
+    assert_int_equal(plc_list_stores(f->client, NULL, add_name, &names, &f->error),
+                     PLC_UNAVAILABLE);
+    assert_string_equal(names.text, "abcdeab");
 }
 
 /* -- what a compaction carries ----------------------------------------------------------------- */

@@ -463,8 +463,14 @@ static void assert_read(struct streams_fixture *f, ref_message *ref, uint32_t se
 /* What is shorter than PSD_LEND_LEAST is copied into the answer, the rest is lent. */
 static void copied_and_lent_payloads_come_in_one_answer(void **state)
 {
-    static const size_t lengths[] = {0,   PSD_LEND_LEAST, 1,        PSD_LEND_LEAST - 1,
-                                     100, 20 * KIB,       20 * KIB, PSD_LEND_LEAST + 1};
+    static const size_t lengths[] = {0,
+                                     PSD_LEND_LEAST,
+                                     1,
+                                     PSD_LEND_LEAST - 1,
+                                     100,
+                                     (size_t)20 * KIB,
+                                     (size_t)20 * KIB,
+                                     PSD_LEND_LEAST + 1};
     enum { N = sizeof lengths / sizeof *lengths };
     struct streams_fixture *f = *state;
     struct refs refs = {0};
