@@ -33,7 +33,19 @@ void server_process_init(struct server_process *server)
     snprintf(server->address, sizeof server->address, "unix:%s", server->socket);
 }
 
-static void run_server(const struct server_process *server, const char *const *flags)
+/* ctest names it; by hand it is named in the environment. */
+static const char *program_of(const struct server_process *server)
+{
+    const char *program = server->program != NULL ? server->program : getenv("PAYLOADSTORED");
+    if (program == NULL) {
+        fputs("PAYLOADSTORED is not set to the server's program\n", stderr);
+        abort();
+    }
+    return program;
+}
+
+static void run_server(const struct server_process *server, const char *program,
+                       const char *const *flags)
 {
     char data[PATH_MAX + 8], log[PATH_MAX + 8];
     snprintf(data, sizeof data, "%s/data", server->dir);
@@ -41,19 +53,17 @@ static void run_server(const struct server_process *server, const char *const *f
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
     must(fd >= 0 && dup2(fd, STDERR_FILENO) >= 0, log);
 
-    const char *args[ARGS_MAX] = {server->program != NULL ? server->program
-                                                          : getenv("PAYLOADSTORED"),
-                                  "--data-dir", data, "--listen", server->address};
+    const char *args[ARGS_MAX] = {program, "--data-dir", data, "--listen", server->address};
     for (size_t n = 5; flags != NULL && *flags != NULL && n < ARGS_MAX - 1; n++, flags++) {
         args[n] = *flags;
     }
-    must(args[0] != NULL, "PAYLOADSTORED is not set");
     execv(args[0], (char *const *)args);
     must(0, args[0]);
 }
 
 void server_process_start(struct server_process *server, const char *const *flags)
 {
+    const char *program = program_of(server);
     char log[PATH_MAX + 8];
     struct stat st;
     snprintf(log, sizeof log, "%s/log", server->dir);
@@ -61,7 +71,7 @@ void server_process_start(struct server_process *server, const char *const *flag
     server->pid = fork();
     must(server->pid >= 0, "fork");
     if (server->pid == 0) {
-        run_server(server, flags);
+        run_server(server, program, flags);
     }
     const struct grpc_c_channel_options options = {.max_receive_bytes = 128u << 20};
     server->channel = grpc_c_channel_create(server->address, &options);
