@@ -450,6 +450,19 @@ static void ping(int fd, unsigned n, unsigned apart_ms)
     }
 }
 
+/* Goes on until it is sent away: what core writes of its own accord at first may make it forget a
+ * ping. */
+static void ping_until_goaway(int fd, struct frame *frame)
+{
+    for (unsigned i = 0; i < 20 && frame->type != GOAWAY; i++) {
+        raw_send(fd, "\0\0\10\6\0\0\0\0\0pingpong", 17);
+        do {
+            assert_true(next_frame(fd, frame));
+        } while (frame->type != GOAWAY && (frame->type != PING || (frame->flags & ACK) == 0));
+    }
+    assert_int_equal(frame->type, GOAWAY);
+}
+
 static void a_client_that_pings_too_often_is_sent_away(void **state)
 {
     struct grpc_c_server_options lenient = {.min_ping_interval_ms = 1};
@@ -461,8 +474,7 @@ static void a_client_that_pings_too_often_is_sent_away(void **state)
     fixture_start(&fixture, NULL, NULL);
     fd = raw_greet(&fixture);
     ping(fd, 3, 0); /* two of them in a hurry */
-    raw_send(fd, "\0\0\10\6\0\0\0\0\0pingpong", 17);
-    await_frame(fd, GOAWAY, GOAWAY, &frame);
+    ping_until_goaway(fd, &frame);
     assert_int_equal(number_at(frame.payload + 4), ENHANCE_YOUR_CALM);
     assert_non_null(memmem(frame.payload, frame.length, "too_many_pings", 14));
     await_close(fd);
