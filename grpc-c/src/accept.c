@@ -15,25 +15,15 @@
 /* How much of an unknown method's path is repeated to the caller. */
 #define PATH_SHOWN 200
 
-/* How many accepts of the call's method its queue has out beside the first. */
-static unsigned *more_of(const struct gci_call *call)
-{
-    const grpc_c_server *server = call->queue->server;
-    bool unknown = call->method == &server->unknown;
-
-    return &call->queue
-                ->more[unknown ? server->n_methods : (size_t)(call->method - server->methods)];
-}
-
 static void post_successor(struct gci_call *call)
 {
-    unsigned *more = more_of(call);
+    struct gci_share *share = gci_share_of(call->queue, call->method);
 
     if (!gci_accept_post(call->queue, call->method, NULL)) {
         call->owes_accept = true;
-    } else if (*more + 1 < call->queue->server->options.accepts &&
+    } else if (share->more + 1 < call->queue->server->options.accepts &&
                gci_accept_post(call->queue, call->method, NULL)) {
-        ++*more;
+        share->more++;
     }
 }
 

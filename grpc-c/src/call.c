@@ -63,14 +63,6 @@ static void call_fini(struct gci_call *call)
     gpr_free(call->identity);
 }
 
-static struct gci_call **spares_of(struct gci_queue *queue, const struct gci_method *method)
-{
-    const grpc_c_server *server = queue->server;
-    bool unknown = method == &server->unknown;
-
-    return &queue->spares[unknown ? server->n_methods : (size_t)(method - server->methods)];
-}
-
 struct gci_call *gci_call_make(struct gci_queue *queue, struct gci_method *method)
 {
     struct gci_call *call = malloc(sizeof(*call));
@@ -91,13 +83,13 @@ struct gci_call *gci_call_make(struct gci_queue *queue, struct gci_method *metho
 
 struct gci_call *gci_call_new(struct gci_queue *queue, struct gci_method *method)
 {
-    struct gci_call **spares = spares_of(queue, method);
-    struct gci_call *call = *spares;
+    struct gci_share *share = gci_share_of(queue, method);
+    struct gci_call *call = share->spares;
 
     if (call == NULL) {
         return gci_call_make(queue, method);
     }
-    *spares = call->next_spare;
+    share->spares = call->next_spare;
     queue->n_spare--;
     call_init(call, call->slot, queue, method);
     return call;
@@ -115,9 +107,9 @@ static void recycle(struct gci_call *call)
     struct gci_queue *queue = call->queue;
 
     if (queue->server->pool == NULL && queue->n_spare + 1 <= SPARES_MAX) {
-        struct gci_call **spares = spares_of(queue, call->method);
-        call->next_spare = *spares;
-        *spares = call;
+        struct gci_share *share = gci_share_of(queue, call->method);
+        call->next_spare = share->spares;
+        share->spares = call;
         queue->n_spare++;
     } else {
         free_object(call);
@@ -126,17 +118,17 @@ static void recycle(struct gci_call *call)
 
 void gci_call_free_spares(struct gci_queue *queue)
 {
-    if (queue->spares == NULL) {
+    if (queue->shares == NULL) {
         return;
     }
     for (size_t i = 0; i <= queue->server->n_methods; i++) {
-        while (queue->spares[i] != NULL) {
-            struct gci_call *call = queue->spares[i];
-            queue->spares[i] = call->next_spare;
+        while (queue->shares[i].spares != NULL) {
+            struct gci_call *call = queue->shares[i].spares;
+            queue->shares[i].spares = call->next_spare;
             free_object(call);
         }
     }
-    free(queue->spares);
+    free(queue->shares);
 }
 
 void gci_call_gone(struct gci_call *call)

@@ -124,7 +124,7 @@ struct gci_call *gci_call_make(struct gci_queue *queue, struct gci_method *metho
 /* The same, or one of the queue's spares. On the queue's thread. */
 struct gci_call *gci_call_new(struct gci_queue *queue, struct gci_method *method);
 
-/* Frees the queue's spare objects; its thread has ended. */
+/* Frees the queue's shares with their spare objects; its thread has ended. */
 void gci_call_free_spares(struct gci_queue *queue);
 
 /* The end of an object: to the spares or freed; the server counts. */

@@ -253,13 +253,20 @@ int grpc_c_server_slice_field(grpc_c_server *server, const char *path, unsigned 
 
 /* -- start and stop --------------------------------------------------------------------------- */
 
-static int make_spares(grpc_c_server *server)
+struct gci_share *gci_share_of(struct gci_queue *queue, const struct gci_method *method)
+{
+    const grpc_c_server *server = queue->server;
+    bool unknown = method == &server->unknown;
+
+    return &queue->shares[unknown ? server->n_methods : (size_t)(method - server->methods)];
+}
+
+static int make_shares(grpc_c_server *server)
 {
     for (unsigned i = 0; i < server->options.pollers; i++) {
         struct gci_queue *queue = &server->queues[i];
-        queue->spares = calloc(server->n_methods + 1, sizeof(struct gci_call *));
-        queue->more = calloc(server->n_methods + 1, sizeof(*queue->more));
-        if (queue->spares == NULL || queue->more == NULL) {
+        queue->shares = calloc(server->n_methods + 1, sizeof(*queue->shares));
+        if (queue->shares == NULL) {
             return -1;
         }
     }
@@ -269,7 +276,7 @@ static int make_spares(grpc_c_server *server)
 int grpc_c_server_start(grpc_c_server *server)
 {
     GCI_CHECK(server->state == GCI_SETUP);
-    if (make_spares(server) != 0) {
+    if (make_shares(server) != 0) {
         return -1;
     }
     if (server->pool != NULL && gci_pool_start(server->pool) != 0) {
@@ -417,7 +424,6 @@ void grpc_c_server_destroy(grpc_c_server *server)
     gci_pool_destroy(server->pool);
     for (unsigned i = 0; i < server->options.pollers; i++) {
         gci_call_free_spares(&server->queues[i]);
-        free(server->queues[i].more);
     }
     for (size_t i = 0; i < server->n_methods; i++) {
         gci_slots_forget(&server->methods[i].slots);

@@ -37,14 +37,19 @@ struct gci_method {
     struct gci_slots slots;
 };
 
+/* What a queue has of a method. */
+struct gci_share {
+    struct gci_call *spares; /* a list */
+    unsigned more;           /* accepts that are out, beside the first */
+};
+
 /* One poller's share of the server. Spare call objects are touched by that thread alone,
  * and are not kept where workers may free them. */
 struct gci_queue {
     struct gci_poller poller;
     grpc_c_server *server;
-    struct gci_call **spares; /* for each method, and last for the unknown one, a list */
+    struct gci_share *shares; /* for each method, and last for the unknown one */
     unsigned n_spare;
-    unsigned *more; /* accepts that are out beside the first, in the same order */
 };
 
 enum gci_server_state { GCI_SETUP, GCI_STARTED, GCI_STOPPING, GCI_STOPPED };
@@ -90,5 +95,8 @@ int gci_accept_post_all(grpc_c_server *server);
  * queue's thread. Returns false where memory ran out.
  */
 bool gci_accept_post(struct gci_queue *queue, struct gci_method *method, struct gci_call *call);
+
+/* On the queue's thread. */
+struct gci_share *gci_share_of(struct gci_queue *queue, const struct gci_method *method);
 
 #endif
