@@ -42,7 +42,7 @@ class CompareTest(unittest.TestCase):
     def test_every_cell_has_every_server_and_its_ratios(self):
         done = self.compare("--peer", "same=" + os.environ["TEST_SERVER"])
         self.assertEqual(done.returncode, 0, done.stderr)
-        cells = json.loads((self.work / "out.json").read_text())["cells"]
+        cells = json.loads((self.work / "out.json").read_text())["runs"]["cells"]
         self.assertEqual([cell["method"] for cell in cells], ["append", "read"])
         for cell in cells:
             self.assertLessEqual({"payloadstored", "same"}, set(cell["servers"]))
