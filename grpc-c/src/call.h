@@ -4,7 +4,8 @@
  *   state      entered by                                  in flight (one tag each)
  *   POSTED     gci_accept_post                             accept
  *   OPEN       accept event, on the poller                 read?, send?, close?, notice?
- *   FINISHING  reply/finish/fail behind queued writes      send, close?, read?
+ *   FINISHING  reply/finish/fail behind queued writes,     send?, close?, read?
+ *              or left to the end of the round (round.c)
  *   CLOSED     the batch with the status was started       send (the last), close, read?
  *   (gone)     CLOSED and nothing in flight: freed by the poller, or back to the spares
  *
@@ -137,6 +138,9 @@ void gci_call_arrived(struct gci_call *call);
 void gci_call_on_read(struct gci_tag *tag, bool ok);
 void gci_call_on_sent(struct gci_tag *tag, bool ok);
 
+/* Starts the last batch, with the answer and the status. Under the lock. */
+void gci_call_send_final(struct gci_call *call);
+
 /* The turns that follow them. */
 void gci_call_run_read(struct gci_call *call);
 void gci_call_run_written(struct gci_call *call);
@@ -172,6 +176,9 @@ struct gci_call *gci_call_enter(const grpc_c_call *handle, const char *what);
 struct gci_call *gci_call_look(const grpc_c_call *handle, const char *what);
 
 void gci_call_leave(struct gci_call *call);
+
+/* Core's name of the peer, or, where we accepted the connection, what it would be. For gpr_free. */
+char *gci_call_peer(const struct gci_call *call);
 
 /* Around each callback of the call: who runs it is known by its thread. */
 void gci_call_callback_begin(const struct gci_call *call);

@@ -1,7 +1,12 @@
 /* What a handler asks about its call, and keeps with it. */
+#include <grpc/support/alloc.h>
+#include <grpc/support/string_util.h>
 #include <grpc/support/time.h>
 
 #include "call.h"
+#include "listener.h"
+
+#define PEER_MAX 80
 
 static int64_t ms_until(gpr_timespec deadline)
 {
@@ -30,6 +35,19 @@ int64_t grpc_c_call_remaining_ms(const grpc_c_call *handle)
     return ms_until(deadline);
 }
 
+char *gci_call_peer(const struct gci_call *call)
+{
+    char *name = grpc_call_get_peer(call->core);
+    char text[PEER_MAX];
+
+    if (!gci_listener_peer(call->queue->server->listener, gci_listener_fd(name), text,
+                           sizeof(text))) {
+        return name;
+    }
+    gpr_free(name);
+    return gpr_strdup(text);
+}
+
 const char *grpc_c_call_peer(grpc_c_call *handle)
 {
     struct gci_call *call = gci_call_look(handle, __func__);
@@ -39,7 +57,7 @@ const char *grpc_c_call_peer(grpc_c_call *handle)
         return NULL;
     }
     if (call->peer == NULL) {
-        call->peer = grpc_call_get_peer(call->core);
+        call->peer = gci_call_peer(call);
     }
     peer = call->peer;
     gci_call_leave(call);

@@ -84,7 +84,7 @@ static void send_next(struct gci_call *call)
 }
 
 /* Under the lock, with no send in flight and none queued. */
-static void send_final(struct gci_call *call)
+void gci_call_send_final(struct gci_call *call)
 {
     struct batch batch = {.n = 0};
 
@@ -120,7 +120,7 @@ void gci_call_on_sent(struct gci_tag *tag, bool ok)
     if (call->queued != NULL) {
         send_next(call);
     } else if (call->state == GCI_CALL_FINISHING) {
-        send_final(call);
+        gci_call_send_final(call);
     }
     if (write != NULL && write->on_written != NULL) {
         due = !call->written_due;
@@ -279,10 +279,10 @@ static void finish(struct gci_call *call, grpc_byte_buffer *buffer,
     call->final_buffer = buffer;
     call->final_code = status->code;
     gci_trailer_set_status(&call->trailer, status);
-    if (call->sending != NULL) {
+    if (call->sending != NULL || gci_round_postpone(call)) {
         call->state = GCI_CALL_FINISHING;
     } else {
-        send_final(call);
+        gci_call_send_final(call);
     }
     gci_call_leave(call);
 }

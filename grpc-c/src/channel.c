@@ -122,7 +122,7 @@ grpc_c_channel *grpc_c_channel_create(const char *target,
     pthread_mutex_init(&channel->lock, NULL);
     pthread_cond_init(&channel->changed, NULL);
     gci_library_hold();
-    gci_poller_init(&channel->poller);
+    gci_poller_init(&channel->poller, gci_poller_step);
     if (gci_poller_start(&channel->poller, "grpc-c/channel") != 0) {
         goto fini_poller;
     }

@@ -72,6 +72,7 @@ static inline void *gci_tag_arm(struct gci_tag *tag)
  */
 struct gci_poller {
     grpc_completion_queue *queue;
+    bool (*step)(struct gci_poller *poller); /* what the thread runs until it returns false */
     pthread_t thread;
     bool running;
 };
@@ -79,14 +80,19 @@ struct gci_poller {
 /* A thread that blocks all signals. Returns 0, or -1 with the cause logged. */
 int gci_thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg, const char *name);
 
-/* Makes the queue. */
-void gci_poller_init(struct gci_poller *poller);
+/* Makes the queue. `step` may be gci_poller_step. */
+void gci_poller_init(struct gci_poller *poller, bool (*step)(struct gci_poller *poller));
 
 /* Starts the thread, which blocks all signals. Returns 0 or -1. */
 int gci_poller_start(struct gci_poller *poller, const char *name);
 
-/* Takes one event, for a poller whose thread was never started. False once the queue is shut. */
+/* Waits for one event and takes it. False once the queue is shut. */
 bool gci_poller_step(struct gci_poller *poller);
+
+enum gci_taken { GCI_TAKEN, GCI_NONE_THERE, GCI_QUEUE_SHUT };
+
+/* Takes one event that is there by the deadline. */
+enum gci_taken gci_poller_take(struct gci_poller *poller, gpr_timespec deadline);
 
 /* Shuts the queue, waits for its thread, frees it. No operation may be in flight. */
 void gci_poller_fini(struct gci_poller *poller);

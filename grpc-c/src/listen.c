@@ -16,7 +16,10 @@
 
 #include <grpc/grpc_security.h>
 
+#include "listener.h"
 #include "server.h"
+
+#define HOST_MAX 256
 
 struct cause {
     char *text;
@@ -56,6 +59,17 @@ static bool port_valid(const char *text)
     return digits > 0 && digits <= 5 && text[digits] == '\0' && strtol(text, NULL, 10) <= 65535;
 }
 
+/* Copies the host, without brackets; returns where the port begins. */
+static const char *split(const char *address, char host[HOST_MAX])
+{
+    const char *colon = strrchr(address, ':');
+    bool brackets = address[0] == '[';
+
+    (void)snprintf(host, HOST_MAX, "%.*s", (int)(colon - address) - (brackets ? 2 : 0),
+                   address + (brackets ? 1 : 0));
+    return colon + 1;
+}
+
 /* Whether somebody listens there. What else may be wrong with the address, core finds out. */
 static bool address_taken(const struct addrinfo *address)
 {
@@ -80,14 +94,11 @@ static int check_free(const char *address, const struct cause *cause)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM};
     struct addrinfo *list = NULL;
-    const char *colon = strrchr(address, ':');
-    bool brackets = address[0] == '[';
-    char host[256];
+    char host[HOST_MAX];
+    const char *port = split(address, host);
     int rc = 0;
 
-    (void)snprintf(host, sizeof(host), "%.*s", (int)(colon - address) - (brackets ? 2 : 0),
-                   address + (brackets ? 1 : 0));
-    if (strcmp(colon, ":0") == 0 || getaddrinfo(host, colon + 1, &hints, &list) != 0) {
+    if (strcmp(port, "0") == 0 || getaddrinfo(host, port, &hints, &list) != 0) {
         return 0;
     }
     for (const struct addrinfo *i = list; i != NULL && rc == 0; i = i->ai_next) {
@@ -232,6 +243,20 @@ static int bind_to(grpc_c_server *server, const char *address, grpc_server_crede
     return 0;
 }
 
+/* Without core, see listener.h. */
+static int listen_plaintext(grpc_c_server *server, const char *address, int *port,
+                            const struct cause *cause)
+{
+    char host[HOST_MAX];
+    const char *port_name = split(address, host);
+    int error = gci_listener_add(&server->listener, host, port_name, port);
+
+    if (error == 0) {
+        return 0;
+    }
+    return refuse(cause, "%s: %s", address, error < 0 ? gai_strerror(error) : strerror(error));
+}
+
 int grpc_c_server_listen(grpc_c_server *server, const char *address, int *port, char *error,
                          size_t size)
 {
@@ -240,7 +265,11 @@ int grpc_c_server_listen(grpc_c_server *server, const char *address, int *port, 
     if (check_address(server, address, &cause) != 0) {
         return -1;
     }
-    return bind_to(server, address, grpc_insecure_server_credentials_create(), NULL, port, &cause);
+    if (strncmp(address, "unix:", 5) == 0) {
+        return bind_to(server, address, grpc_insecure_server_credentials_create(), NULL, port,
+                       &cause);
+    }
+    return listen_plaintext(server, address, port, &cause);
 }
 
 int grpc_c_server_listen_tls(grpc_c_server *server, const char *address,

@@ -31,34 +31,37 @@ int64_t gci_coarse_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-void gci_poller_init(struct gci_poller *poller)
+void gci_poller_init(struct gci_poller *poller, bool (*step)(struct gci_poller *poller))
 {
     memset(poller, 0, sizeof(*poller));
     poller->queue = grpc_completion_queue_create_for_next(NULL);
+    poller->step = step;
 }
 
-bool gci_poller_step(struct gci_poller *poller)
+enum gci_taken gci_poller_take(struct gci_poller *poller, gpr_timespec deadline)
 {
-    grpc_event event =
-        grpc_completion_queue_next(poller->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    grpc_event event = grpc_completion_queue_next(poller->queue, deadline, NULL);
 
-    if (event.type == GRPC_QUEUE_SHUTDOWN) {
-        return false;
-    }
     if (event.type == GRPC_OP_COMPLETE) {
         struct gci_tag *tag = event.tag;
         (void)atomic_load_explicit(&tag->armed, memory_order_acquire);
         GCI_CHECK(tag->magic == GCI_TAG_MAGIC);
         tag->done(tag, event.success != 0);
+        return GCI_TAKEN;
     }
-    return true;
+    return event.type == GRPC_QUEUE_SHUTDOWN ? GCI_QUEUE_SHUT : GCI_NONE_THERE;
+}
+
+bool gci_poller_step(struct gci_poller *poller)
+{
+    return gci_poller_take(poller, gpr_inf_future(GPR_CLOCK_MONOTONIC)) != GCI_QUEUE_SHUT;
 }
 
 static void *poller_main(void *arg)
 {
     struct gci_poller *poller = arg;
 
-    while (gci_poller_step(poller)) {
+    while (poller->step(poller)) {
     }
     return NULL;
 }
@@ -97,7 +100,7 @@ void gci_poller_fini(struct gci_poller *poller)
     if (poller->running) {
         pthread_join(poller->thread, NULL);
     } else {
-        while (gci_poller_step(poller)) {
+        while (poller->step(poller)) {
         }
     }
     grpc_completion_queue_destroy(poller->queue);

@@ -15,7 +15,7 @@ static bool describe(struct gci_call *call, const grpc_c_server *server, int64_t
     if (call->queue->server != server || call->state != GCI_CALL_OPEN || age < least_ms) {
         return false;
     }
-    peer = grpc_call_get_peer(call->core);
+    peer = gci_call_peer(call);
     (void)snprintf(line, size, "not finished by its handler: %s of %s%s, for %lld ms",
                    call->slot->path, peer != NULL ? peer : "?",
                    call->cancelled ? ", cancelled" : "", (long long)age);

@@ -6,10 +6,11 @@
 #include <time.h>
 
 #include "call.h"
+#include "listener.h"
 #include "server.h"
 
 #define DEFAULT_POLLERS           2u
-#define DEFAULT_ACCEPTS           16u
+#define DEFAULT_ACCEPTS           256u
 #define DEFAULT_MAX_RECEIVE       ((size_t)4 << 20)
 #define DEFAULT_UNPACK_OVERHEAD   ((size_t)32 << 20)
 #define DEFAULT_MEMORY_QUOTA      ((size_t)512 << 20)
@@ -154,7 +155,7 @@ grpc_c_server *grpc_c_server_create(const struct grpc_c_server_options *options)
     server->core = create_core(&server->options, server->quota);
     for (unsigned i = 0; i < server->options.pollers; i++) {
         server->queues[i].server = server;
-        gci_poller_init(&server->queues[i].poller);
+        gci_poller_init(&server->queues[i].poller, gci_round_take);
         grpc_server_register_completion_queue(server->core, server->queues[i].poller.queue, NULL);
     }
     return server;
@@ -251,6 +252,12 @@ int grpc_c_server_slice_field(grpc_c_server *server, const char *path, unsigned 
     return 0;
 }
 
+void grpc_c_server_on_round_end(grpc_c_server *server, void (*run)(void *user), void *user)
+{
+    GCI_CHECK(server->state == GCI_SETUP);
+    server->round_end = (struct gci_round_end){run, user};
+}
+
 /* -- start and stop --------------------------------------------------------------------------- */
 
 struct gci_share *gci_share_of(struct gci_queue *queue, const struct gci_method *method)
@@ -290,6 +297,9 @@ int grpc_c_server_start(grpc_c_server *server)
         }
     }
     grpc_server_start(server->core);
+    if (server->listener != NULL && gci_listener_start(server->listener, server) != 0) {
+        return -1;
+    }
     pthread_mutex_lock(&server->lock);
     server->state = GCI_STARTED;
     pthread_mutex_unlock(&server->lock);
@@ -341,7 +351,7 @@ static bool wait_until(grpc_c_server *server, bool (*holds)(const grpc_c_server 
 /* A server that was never started has nobody to take core's notification but this thread. */
 static void poll_until_notified(grpc_c_server *server)
 {
-    while (!server->notified && gci_poller_step(&server->queues[0].poller)) {
+    while (!server->notified && gci_round_take(&server->queues[0].poller)) {
     }
 }
 
@@ -395,6 +405,7 @@ unsigned grpc_c_server_shutdown(grpc_c_server *server, unsigned drain_ms)
     server->state = GCI_STOPPING;
     pthread_mutex_unlock(&server->lock);
     atomic_store(&server->accepting, false);
+    gci_listener_stop(server->listener);
     grpc_server_shutdown_and_notify(server->core, server->queues[0].poller.queue,
                                     gci_tag_arm(&server->shutdown_tag));
     return drain(server, drain_ms);
@@ -430,6 +441,7 @@ void grpc_c_server_destroy(grpc_c_server *server)
     }
     gci_slots_forget(&server->unknown.slots);
     gci_server_tls_destroy_all(server->tls);
+    gci_listener_destroy(server->listener);
     grpc_resource_quota_unref(server->quota);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);

@@ -29,6 +29,9 @@
 #include "pool.h"
 #include "tls.h"
 
+struct gci_call;
+struct gci_listener;
+
 struct gci_method {
     const struct grpc_c_method *table; /* NULL: calls of unknown methods */
     const void *handlers;
@@ -43,6 +46,8 @@ struct gci_share {
     unsigned more;           /* accepts that are out, beside the first */
 };
 
+#define GCI_ANSWERED_MAX 64u
+
 /* One poller's share of the server. Spare call objects are touched by that thread alone,
  * and are not kept where workers may free them. */
 struct gci_queue {
@@ -50,6 +55,14 @@ struct gci_queue {
     grpc_c_server *server;
     struct gci_share *shares; /* for each method, and last for the unknown one */
     unsigned n_spare;
+    struct gci_call *answered[GCI_ANSWERED_MAX]; /* in this round; see round.c */
+    unsigned n_answered;
+};
+
+/* What the program does at the end of each round; NULL: nothing. */
+struct gci_round_end {
+    void (*run)(void *user);
+    void *user;
 };
 
 enum gci_server_state { GCI_SETUP, GCI_STARTED, GCI_STOPPING, GCI_STOPPED };
@@ -57,7 +70,9 @@ enum gci_server_state { GCI_SETUP, GCI_STARTED, GCI_STOPPING, GCI_STOPPED };
 struct grpc_c_server {
     grpc_server *core;
     grpc_resource_quota *quota;
-    struct gci_server_tls *tls;           /* of all listeners */
+    struct gci_server_tls *tls;    /* of all listeners */
+    struct gci_listener *listener; /* of plaintext host:port; NULL: there is none */
+    struct gci_round_end round_end;
     struct grpc_c_server_options options; /* defaults filled in */
     struct gci_queue *queues;             /* options.pollers of them */
     struct gci_method *methods;           /* fixed from STARTED on */
@@ -95,6 +110,17 @@ int gci_accept_post_all(grpc_c_server *server);
  * queue's thread. Returns false where memory ran out.
  */
 bool gci_accept_post(struct gci_queue *queue, struct gci_method *method, struct gci_call *call);
+
+/* -- round.c: on the queue's thread -- */
+
+/* What the queue's poller runs. */
+bool gci_round_take(struct gci_poller *poller);
+
+/*
+ * Leaves the call's answer to the end of the round. False where this thread has no round of the
+ * call's queue, or no room in it. Under the call's lock.
+ */
+bool gci_round_postpone(struct gci_call *call);
 
 /* On the queue's thread. */
 struct gci_share *gci_share_of(struct gci_queue *queue, const struct gci_method *method);

@@ -27,7 +27,8 @@ target_link_libraries(grpc_c_fixture
     PRIVATE payloadstore_warnings)
 
 foreach(test IN ITEMS async async_streams calls cancel channel codec compression finished hostile lent
-    listen memory memory_client metadata options received shutdown status tls workers)
+    listen memory memory_client metadata options received rounds shutdown
+    status tls workers)
     add_executable(test_grpc_c_${test} ${grpc_c_tests_dir}/grpc_c_${test}.c)
     # Some tests look below the public headers, and some speak core's own language.
     target_include_directories(test_grpc_c_${test} PRIVATE ${grpc_c_tests_dir}/../../grpc-c/src)
@@ -39,7 +40,7 @@ foreach(test IN ITEMS async async_streams calls cancel channel codec compression
         ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1;TMPDIR=${test_work}")
 endforeach()
 foreach(test IN ITEMS async async_streams calls cancel channel compression finished metadata received
-    shutdown tls workers)
+    rounds shutdown tls workers)
     set_tests_properties(grpc_c_${test} PROPERTIES LABELS "unit;tsan")
 endforeach()
 foreach(test IN ITEMS tls memory memory_client)

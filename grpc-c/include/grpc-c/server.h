@@ -60,7 +60,7 @@ typedef struct grpc_c_call grpc_c_call;
 struct grpc_c_server_options {
     /* threads: see above */
     unsigned pollers;     /* polling threads, each with a completion queue; 0: 2 */
-    unsigned accepts;     /* calls accepted ahead for each method in use and queue; 0: 16 */
+    unsigned accepts;     /* calls accepted ahead for each method in use and queue; 0: 256 */
     unsigned workers;     /* threads that run the callbacks, which may block; 0: pollers run them */
     unsigned worker_line; /* calls that may wait for a worker; 0: 1,000 */
 
@@ -121,6 +121,15 @@ GRPC_C_API int grpc_c_server_listen_tls(grpc_c_server *server, const char *addre
  * -1: no such method was added, its request has no such `bytes` field, or the server was started.
  */
 GRPC_C_API int grpc_c_server_slice_field(grpc_c_server *server, const char *path, unsigned number);
+
+/*
+ * Has `run(user)` called on each polling thread at the end of a round: when the handlers of some
+ * calls that came together were called, a few dozens at most, and before the thread waits for more.
+ * For what is cheaper done once for several calls than for each; what is left undone there waits
+ * for the next call. NULL: nothing. Not with workers. Before grpc_c_server_start only.
+ */
+GRPC_C_API void grpc_c_server_on_round_end(grpc_c_server *server, void (*run)(void *user),
+                                           void *user);
 
 /* Starts to accept calls. Returns 0, or -1 where threads or memory ran out. */
 GRPC_C_API int grpc_c_server_start(grpc_c_server *server);
