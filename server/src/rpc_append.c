@@ -1,13 +1,16 @@
 /*
  * Append: find the store, hand the payload over, answer with the ref.
  *
- * The payload is written from the request's own memory, which lasts as long as the call.
+ * The payload is written from the request's own memory, which lasts as long as the call. What came
+ * in one round of a polling thread goes to the store together, and so into the file by one write.
  */
 #include <stddef.h>
 #include <stdlib.h>
 
 #include "errors.h"
 #include "service.h"
+
+#define WAITING_MAX 64u
 
 struct append_call {
     grpc_c_call *call;
@@ -18,6 +21,12 @@ struct append_call {
     struct pls_append append;
     struct pls_job create;
 };
+
+/* The appends of this thread's round. */
+static _Thread_local struct {
+    struct append_call *list[WAITING_MAX];
+    size_t n;
+} waiting;
 
 static void append_done(struct pls_append *append, enum pls_code code)
 {
@@ -59,6 +68,39 @@ static void create_and_append(struct pls_job *job)
     pls_append(a->store, &a->append);
 }
 
+/* Gives the store of the first one that waits all those that are for it. */
+static void submit_first(void)
+{
+    struct pls_append *appends[WAITING_MAX];
+    pls_store *store = waiting.list[0]->store;
+    size_t n = 0, others = 0;
+    for (size_t i = 0; i < waiting.n; i++) {
+        struct append_call *a = waiting.list[i];
+        if (a->store == store) {
+            appends[n++] = &a->append;
+        } else {
+            waiting.list[others++] = a;
+        }
+    }
+    waiting.n = others;
+    pls_append_several(store, appends, n);
+}
+
+void psd_append_round_end(void)
+{
+    while (waiting.n > 0) {
+        submit_first();
+    }
+}
+
+static void wait_for_round_end(struct append_call *a)
+{
+    if (waiting.n == WAITING_MAX) {
+        psd_append_round_end();
+    }
+    waiting.list[waiting.n++] = a;
+}
+
 void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *request, void *user)
 {
     struct psd_service *service = user;
@@ -83,7 +125,7 @@ void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *reques
     struct pls_error error;
     enum pls_code code = pls_store_find(service->dir, a->name, &a->store, &error);
     if (code == PLS_OK) {
-        pls_append(a->store, &a->append);
+        wait_for_round_end(a);
     } else if (code == PLS_NO_STORE && a->payload.iov_len > service->payload_max_bytes) {
         fail(a, PLS_PAYLOAD_TOO_LARGE, NULL); /* what is refused makes no store */
     } else if (code == PLS_NO_STORE) {

@@ -44,9 +44,16 @@ void psd_service_fini(struct psd_service *service)
     psd_streams_fini(&service->streams);
 }
 
+static void round_end(void *user)
+{
+    (void)user;
+    psd_append_round_end();
+}
+
 int psd_service_register(struct psd_service *service, grpc_c_server *server)
 {
     handlers.user = service;
+    grpc_c_server_on_round_end(server, round_end, NULL);
     return payloadstore__v1__payload_store__service_init(server, &handlers);
 }
 

@@ -97,6 +97,8 @@ void psd_offload(struct psd_service *service, grpc_c_call *call, const void *req
 /* -- the handlers, in rpc_<name>.c -- */
 
 void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *request, void *user);
+/* Hands the store what psd_append was given on this thread since the last time. */
+void psd_append_round_end(void);
 void psd_read(grpc_c_call *call, const Payloadstore__V1__ReadRequest *request, void *user);
 void psd_seal(grpc_c_call *call, const Payloadstore__V1__SealRequest *request, void *user);
 void psd_claim(grpc_c_call *call, const Payloadstore__V1__ClaimRequest *request, void *user);

@@ -427,33 +427,65 @@ static enum pls_code measure_batch(const pls_store *store, struct pls_append *ap
     return PLS_OK;
 }
 
-static void queue_append(pls_store *store, struct pls_append *append)
+/* Of one that is not taken the code is told, and it goes to `refused`. Under queue_lock. */
+static void push_or_refuse(pls_store *store, struct pls_append *append,
+                           struct plsi_appends *refused)
 {
-    bool writer = false;
+    append->refusal = plsi_store_check_writer(store, append->epoch, NULL);
+    plsi_appends_push(append->refusal == PLS_OK ? &store->queue : refused, append);
+}
+
+/* Whether the caller is to write what is in the queue. Under queue_lock. */
+static bool become_writer(pls_store *store)
+{
+    bool writer = !store->writing && store->queue.first != NULL;
+    store->writing = store->writing || writer;
+    return writer;
+}
+
+static void queue_appends(pls_store *store, struct pls_append *const *appends, size_t n)
+{
+    struct plsi_appends refused = {0};
+    struct pls_append *append;
     pthread_mutex_lock(&store->queue_lock);
-    enum pls_code code = plsi_store_check_writer(store, append->epoch, NULL);
-    if (code == PLS_OK) {
-        plsi_appends_push(&store->queue, append);
-        writer = !store->writing;
-        store->writing = true;
+    for (size_t i = 0; i < n; i++) {
+        push_or_refuse(store, appends[i], &refused);
     }
+    bool writer = become_writer(store);
     pthread_mutex_unlock(&store->queue_lock);
-    if (code != PLS_OK) {
-        append->done(append, code);
-    } else if (writer) {
+    while ((append = plsi_appends_pop(&refused)) != NULL) {
+        append->done(append, append->refusal);
+    }
+    if (writer) {
         write_queued(store);
     }
 }
 
 void pls_append(pls_store *store, struct pls_append *append)
 {
-    append->records = NULL;
-    enum pls_code code = measure(store, append);
-    if (code != PLS_OK) {
-        append->done(append, code);
-        return;
+    pls_append_several(store, &append, 1);
+}
+
+#define AT_ONCE 64u
+
+void pls_append_several(pls_store *store, struct pls_append *const *appends, size_t n)
+{
+    struct pls_append *good[AT_ONCE];
+    size_t n_good = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct pls_append *append = appends[i];
+        append->records = NULL;
+        enum pls_code code = measure(store, append);
+        if (code != PLS_OK) {
+            append->done(append, code);
+        } else {
+            good[n_good++] = append;
+        }
+        if (n_good == AT_ONCE || (i + 1 == n && n_good > 0)) {
+            queue_appends(store, good, n_good);
+            n_good = 0;
+        }
     }
-    queue_append(store, append);
 }
 
 void pls_append_batch(pls_store *store, struct pls_append *append, struct pls_record *records,
@@ -466,5 +498,5 @@ void pls_append_batch(pls_store *store, struct pls_append *append, struct pls_re
         append->done(append, code);
         return;
     }
-    queue_append(store, append);
+    queue_appends(store, &append, 1);
 }

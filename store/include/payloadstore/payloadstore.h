@@ -188,6 +188,7 @@ struct pls_append {
     struct pls_ref ref; /* the answer, set before done(append, PLS_OK) */
 
     struct pls_append *next; /* from here on private */
+    enum pls_code refusal;
     struct plsi_segment *segment;
     struct pls_record *records;
     size_t n_records;
@@ -204,6 +205,13 @@ struct pls_append {
  * NO_MEMORY.
  */
 PLS_API void pls_append(pls_store *store, struct pls_append *append);
+
+/*
+ * The same for n appends at once, each as pls_append does it, with a `done` and a code of its own:
+ * they are in the queue together, so that one gathered write can take them all. The array is the
+ * caller's again on return.
+ */
+PLS_API void pls_append_several(pls_store *store, struct pls_append *const *appends, size_t n);
 
 /* One payload of a batch. */
 struct pls_record {
