@@ -9,7 +9,7 @@ endforeach()
 target_link_libraries(load PRIVATE PkgConfig::NGHTTP2 PkgConfig::ISAL payloadstore_warnings)
 
 # What tests/run --bench builds.
-add_custom_target(bench DEPENDS load payloadstored)
+add_custom_target(bench DEPENDS load payloadstored bench_store)
 if(TARGET bare_core)
     add_dependencies(bench bare_core)
 endif()
