@@ -56,15 +56,21 @@ class Server:
         self.data = os.path.join(self.directory, "data")
         self.address = f"127.0.0.1:{free_port()}"
         self.log = open(os.path.join(self.directory, "log"), "w")
+        self.start()
+        return self
+
+    def command(self):
+        """What runs it."""
+        return [self.binary, "--data-dir", self.data, "--listen", self.address, *self.flags]
+
+    def start(self):
         self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *self.prefix, self.binary]
-            + ["--data-dir", self.data, "--listen", self.address, *self.flags],
+            ["setpriv", "--pdeathsig", "KILL", *self.prefix, *self.command()],
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )
         self.wait_until_listening()
-        return self
 
     def wait_until_listening(self):
         host, port = self.address.rsplit(":", 1)
@@ -80,7 +86,8 @@ class Server:
                     raise SystemExit(f"{program()}: {self.name} does not serve")
             time.sleep(0.02)
 
-    def __exit__(self, *_):
+    def stop(self):
+        """Ends it; start() serves the same directory again."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -88,6 +95,9 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+    def __exit__(self, *_):
+        self.stop()
         self.log.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
