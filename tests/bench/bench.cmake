@@ -21,6 +21,9 @@ add_executable(bare_core ${CMAKE_CURRENT_SOURCE_DIR}/bench/bare_core.c)
 target_link_libraries(bare_core
     PRIVATE PkgConfig::GRPC PkgConfig::ISAL Threads::Threads payloadstore_warnings)
 
+add_executable(bare_send ${CMAKE_CURRENT_SOURCE_DIR}/bench/bare_send.c)
+target_link_libraries(bare_send PRIVATE PkgConfig::ISAL Threads::Threads payloadstore_warnings)
+
 add_executable(bench_server ${CMAKE_CURRENT_SOURCE_DIR}/bench/bench_server.c)
 target_link_libraries(bench_server
     PRIVATE test_service_client Threads::Threads payloadstore_warnings)

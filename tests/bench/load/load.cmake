@@ -10,9 +10,11 @@ target_link_libraries(load PRIVATE PkgConfig::NGHTTP2 PkgConfig::ISAL payloadsto
 
 # What tests/run --bench builds.
 add_custom_target(bench DEPENDS load payloadstored bench_store)
-if(TARGET bare_core)
-    add_dependencies(bench bare_core)
-endif()
+foreach(reference IN ITEMS bare_core bare_send)
+    if(TARGET ${reference})
+        add_dependencies(bench ${reference})
+    endif()
+endforeach()
 
 foreach(test IN ITEMS load compare)
     add_test(NAME ${test}
