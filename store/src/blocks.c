@@ -9,6 +9,8 @@ void plsi_blocks_init(struct plsi_blocks *blocks)
         blocks->sets[i] = (struct plsi_block_set){.oldest = 0};
         pthread_mutex_init(&blocks->sets[i].lock, NULL);
     }
+    pthread_mutex_init(&blocks->spare_lock, NULL);
+    blocks->n_spares = 0;
     atomic_init(&blocks->files, 0);
 }
 
@@ -20,6 +22,35 @@ void plsi_blocks_fini(struct plsi_blocks *blocks)
         }
         pthread_mutex_destroy(&blocks->sets[i].lock);
     }
+    while (blocks->n_spares > 0) {
+        plsi_buffer_release(blocks->spares[--blocks->n_spares]);
+    }
+    pthread_mutex_destroy(&blocks->spare_lock);
+}
+
+struct plsi_buffer *plsi_blocks_create(struct plsi_blocks *blocks)
+{
+    struct plsi_buffer *spare = NULL;
+    pthread_mutex_lock(&blocks->spare_lock);
+    if (blocks->n_spares > 0) {
+        spare = blocks->spares[--blocks->n_spares];
+    }
+    pthread_mutex_unlock(&blocks->spare_lock);
+    return spare != NULL ? spare : plsi_buffer_create(PLSI_BLOCK);
+}
+
+/* Takes one that is in no set any more, so that nobody begins to hold it; or NULL. */
+static void give_back(struct plsi_blocks *blocks, struct plsi_buffer *block)
+{
+    if (block != NULL && plsi_buffer_is_sole(block)) {
+        pthread_mutex_lock(&blocks->spare_lock);
+        if (blocks->n_spares < PLSI_BLOCK_SPARES) {
+            blocks->spares[blocks->n_spares++] = block;
+            block = NULL;
+        }
+        pthread_mutex_unlock(&blocks->spare_lock);
+    }
+    plsi_buffer_release(block);
 }
 
 uint64_t plsi_blocks_file(struct plsi_blocks *blocks)
@@ -68,7 +99,7 @@ void plsi_blocks_add(struct plsi_blocks *blocks, uint64_t file, uint64_t number,
             (struct plsi_cached){.file = file, .number = number, .block = plsi_buffer_hold(block)};
     }
     pthread_mutex_unlock(&set->lock);
-    plsi_buffer_release(replaced);
+    give_back(blocks, replaced);
 }
 
 void plsi_block_close(uint8_t block[PLSI_BLOCK])

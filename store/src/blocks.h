@@ -5,7 +5,8 @@
  * Such a file is blocks of 4096 bytes, the last four of each the CRC-32C of what is before them. A
  * block in the cache was checked when it was read. It is known by its file's number, which is never
  * used twice, so that nothing has to be thrown out when a file goes; what a full set needs room for
- * replaces its oldest.
+ * replaces its oldest. Replaced blocks nobody holds are what new ones are made of: given back to
+ * the allocator, each would lie idle in the arena of whichever thread it was made on.
  *
  * Threads: any, at the same time.
  */
@@ -26,6 +27,8 @@
 #define PLSI_BLOCK_SETS 512 /* with PLSI_BLOCK_WAYS blocks each: 8 MiB when full */
 #define PLSI_BLOCK_WAYS 4
 
+#define PLSI_BLOCK_SPARES 16 /* more than are in the making at once, but for a storm of reads */
+
 struct plsi_block_set {
     pthread_mutex_t lock; /* a leaf; guards the set */
     unsigned oldest;
@@ -38,6 +41,9 @@ struct plsi_block_set {
 struct plsi_blocks {
     atomic_uint_fast64_t files; /* numbers given out */
     struct plsi_block_set sets[PLSI_BLOCK_SETS];
+    pthread_mutex_t spare_lock; /* a leaf; guards what is below */
+    unsigned n_spares;
+    struct plsi_buffer *spares[PLSI_BLOCK_SPARES];
 };
 
 void plsi_blocks_init(struct plsi_blocks *blocks);
@@ -45,6 +51,10 @@ void plsi_blocks_fini(struct plsi_blocks *blocks);
 
 /* A number for a file, or for one whose blocks have changed. */
 uint64_t plsi_blocks_file(struct plsi_blocks *blocks);
+
+/* Memory for a block, PLSI_BLOCK bytes that hold anything, with one reference; NULL where memory
+ * has run out. */
+struct plsi_buffer *plsi_blocks_create(struct plsi_blocks *blocks);
 
 /* Held for the caller; NULL where it is not there. */
 struct plsi_buffer *plsi_blocks_find(struct plsi_blocks *blocks, uint64_t file, uint64_t number);

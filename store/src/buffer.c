@@ -21,6 +21,12 @@ struct plsi_buffer *plsi_buffer_hold(struct plsi_buffer *buffer)
     return buffer;
 }
 
+/* Acquires, as the release before freeing does: what others did with it was before. */
+bool plsi_buffer_is_sole(struct plsi_buffer *buffer)
+{
+    return atomic_load_explicit(&buffer->references, memory_order_acquire) == 1;
+}
+
 void plsi_buffer_release(struct plsi_buffer *buffer)
 {
     if (buffer == NULL) {

@@ -4,6 +4,7 @@
 #define PLSI_BUFFER_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,8 @@ struct plsi_buffer {
 struct plsi_buffer *plsi_buffer_create(size_t size);
 
 struct plsi_buffer *plsi_buffer_hold(struct plsi_buffer *buffer);
+/* Whether the caller's reference is the only one. */
+bool plsi_buffer_is_sole(struct plsi_buffer *buffer);
 /* Takes NULL. */
 void plsi_buffer_release(struct plsi_buffer *buffer);
 

@@ -139,7 +139,7 @@ static void drop_from_tail(struct plsi_index *index, uint64_t n)
 static enum pls_code write_block(struct plsi_index *index, uint64_t n)
 {
     uint64_t number = index->filed / PLSI_INDEX_A_BLOCK;
-    struct plsi_buffer *block = plsi_buffer_create(PLSI_BLOCK);
+    struct plsi_buffer *block = plsi_blocks_create(index->blocks);
     if (block == NULL) {
         return PLS_NO_MEMORY;
     }
@@ -405,7 +405,7 @@ static bool load_block(struct plsi_index *index, uint64_t number, const struct f
     if (*out != NULL) {
         return true;
     }
-    struct plsi_buffer *block = plsi_buffer_create(PLSI_BLOCK);
+    struct plsi_buffer *block = plsi_blocks_create(index->blocks);
     if (block == NULL) {
         *code = PLS_NO_MEMORY;
         return true;

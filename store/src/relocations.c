@@ -216,7 +216,7 @@ static enum pls_code hold_entries(const struct plsi_relocations *table, uint64_t
     if (*block != NULL) {
         return PLS_OK;
     }
-    *block = plsi_buffer_create(PLSI_BLOCK);
+    *block = plsi_blocks_create(table->blocks);
     if (*block == NULL) {
         return PLS_IO;
     }

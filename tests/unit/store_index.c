@@ -638,6 +638,36 @@ static void start_up_reads_the_marks_alone(void **state)
     pls_stat_fini(&stat);
 }
 
+/* The cache's own: memory goes round, so that what it takes does not grow with what passes by. */
+static void a_replaced_block_is_what_the_next_is_made_of(void **state)
+{
+    struct fixture *fx = *state;
+    struct plsi_blocks *blocks = &fx->dir->blocks;
+    const uint64_t file = plsi_blocks_file(blocks), n = PLSI_BLOCK_SETS * PLSI_BLOCK_WAYS;
+    for (uint64_t i = 0; i < n; i++) {
+        struct plsi_buffer *block = plsi_blocks_create(blocks);
+        assert_non_null(block);
+        plsi_blocks_add(blocks, file, i, block);
+        plsi_buffer_release(block);
+    }
+    struct plsi_buffer *first = plsi_blocks_find(blocks, file, 0);
+    struct plsi_buffer *second = plsi_blocks_find(blocks, file, 1);
+    struct plsi_buffer *block = plsi_blocks_create(blocks);
+    plsi_buffer_release(first); /* by whoever had read it */
+    plsi_blocks_add(blocks, file, n, block);
+    plsi_blocks_add(blocks, file, n + 1, block);
+    plsi_buffer_release(block);
+    assert_null(plsi_blocks_find(blocks, file, 0));
+    assert_null(plsi_blocks_find(blocks, file, 1));
+    block = plsi_blocks_create(blocks);
+    assert_ptr_equal(block, first);
+    plsi_buffer_release(block);
+    block = plsi_blocks_create(blocks);
+    assert_ptr_not_equal(block, second); /* which is held */
+    plsi_buffer_release(block);
+    plsi_buffer_release(second);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -661,6 +691,7 @@ int main(void)
         STORE_TEST(a_mark_that_cannot_be_is_not_believed),
         STORE_TEST(a_block_made_from_bad_prefixes_is_not_believed),
         STORE_TEST(the_index_of_another_segment_is_not_believed),
+        STORE_TEST(a_replaced_block_is_what_the_next_is_made_of),
         STORE_TEST(start_up_reads_the_marks_alone),
     };
     return cmocka_run_group_tests_name("store_index", tests, NULL, NULL);
