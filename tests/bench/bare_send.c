@@ -251,6 +251,12 @@ static uint64_t now_ns(clockid_t clock)
     return (uint64_t)time.tv_sec * (uint64_t)SECOND + (uint64_t)time.tv_nsec;
 }
 
+_Noreturn static void closed(void)
+{
+    fprintf(stderr, "bare_send: the server closed the connection\n");
+    exit(1);
+}
+
 static void ask(struct load *load, struct connection *connection)
 {
     load->random = load->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
@@ -262,7 +268,9 @@ static void ask(struct load *load, struct connection *connection)
     };
     connection->numbers[(connection->first + connection->pending++) % options.in_flight] = number;
     load->begun++;
-    must(send_all(connection->fd, &request, sizeof request), "asking");
+    if (!send_all(connection->fd, &request, sizeof request)) {
+        closed();
+    }
 }
 
 static void check(struct load *load, struct connection *connection, const uint8_t *record)
@@ -285,8 +293,7 @@ static void receive(struct load *load, struct connection *connection, bool go_on
     size_t at = 0;
     ssize_t got = recv(connection->fd, in + connection->n, connection->room - connection->n, 0);
     if (got <= 0) {
-        fprintf(stderr, "bare_send: the server closed the connection\n");
-        exit(1);
+        closed();
     }
     connection->n += (size_t)got;
     for (; connection->n - at >= record_bytes(); at += record_bytes()) {

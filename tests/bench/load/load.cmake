@@ -1,4 +1,4 @@
-# The load generator, what tests/bench/compare takes, and tests that they notice what is wrong.
+# The load generator, what the programs of tests/bench take, and tests that they notice what is wrong.
 
 pkg_check_modules(NGHTTP2 REQUIRED IMPORTED_TARGET libnghttp2)
 
@@ -16,11 +16,11 @@ foreach(reference IN ITEMS bare_core bare_send)
     endif()
 endforeach()
 
-foreach(test IN ITEMS load compare)
+foreach(test IN ITEMS load compare suite)
     add_test(NAME ${test}
         COMMAND ${test_python} -B ${CMAKE_CURRENT_LIST_DIR}/${test}_test.py)
     set_tests_properties(${test} PROPERTIES
         LABELS "integration;tools"
         TIMEOUT 300
-        ENVIRONMENT "TEST_SERVER=$<TARGET_FILE:payloadstored>;TEST_LOAD=$<TARGET_FILE:load>;TEST_TOOLS=${PAYLOADSTORE_TOOLS};TEST_WORK=${test_work};PYTHONUNBUFFERED=1")
+        ENVIRONMENT "TEST_SERVER=$<TARGET_FILE:payloadstored>;TEST_LOAD=$<TARGET_FILE:load>;TEST_CORE=$<TARGET_FILE:bare_core>;TEST_BARE=$<TARGET_FILE:bare_send>;TEST_TOOLS=${PAYLOADSTORE_TOOLS};TEST_WORK=${test_work};PYTHONUNBUFFERED=1")
 endforeach()
