@@ -1,11 +1,13 @@
 /*
  * Append: find the store, hand the payload over, answer with the ref.
  *
- * The payload is written from the request's own memory, which lasts as long as the call. What came
- * in one round of a polling thread goes to the store together, and so into the file by one write.
+ * The payload is written from where it was received, which lasts as long as the call, without a
+ * copy; one that came in very many pieces is put together first. What came in one round of a
+ * polling thread goes to the store together, and so into the file by one write.
  */
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "errors.h"
 #include "service.h"
@@ -15,9 +17,10 @@
 struct append_call {
     grpc_c_call *call;
     struct psd_service *service;
-    const char *name; /* in the request */
-    pls_store *store; /* held */
-    struct iovec payload;
+    const char *name;   /* in the request */
+    pls_store *store;   /* held */
+    size_t length;      /* of the payload */
+    struct iovec whole; /* a payload put together, on the heap */
     struct pls_append append;
     struct pls_job create;
 };
@@ -28,6 +31,12 @@ static _Thread_local struct {
     size_t n;
 } waiting;
 
+static void free_append(struct append_call *a)
+{
+    free(a->whole.iov_base);
+    free(a);
+}
+
 static void append_done(struct pls_append *append, enum pls_code code)
 {
     struct append_call *a = append->data;
@@ -36,10 +45,10 @@ static void append_done(struct pls_append *append, enum pls_code code)
     pls_store_release(a->store);
     if (code != PLS_OK) {
         psd_fail(call, code, a->name, NULL);
-        free(a);
+        free_append(a);
         return;
     }
-    free(a);
+    free_append(a);
     Payloadstore__V1__AppendResponse response = PAYLOADSTORE__V1__APPEND_RESPONSE__INIT;
     Payloadstore__V1__PayloadRef out;
     psd_ref_out(&ref, &out);
@@ -50,7 +59,7 @@ static void append_done(struct pls_append *append, enum pls_code code)
 static void fail(struct append_call *a, enum pls_code code, const char *text)
 {
     psd_fail(a->call, code, a->name, text);
-    free(a);
+    free_append(a);
 }
 
 /* The first append to a name makes its store, unless it is stale. On an I/O thread. */
@@ -101,6 +110,38 @@ static void wait_for_round_end(struct append_call *a)
     waiting.list[waiting.n++] = a;
 }
 
+static bool put_together(struct append_call *a, const struct grpc_c_bytes *bytes)
+{
+    uint8_t *at = malloc(bytes->length);
+    if (at == NULL) {
+        return false;
+    }
+    a->whole = (struct iovec){.iov_base = at, .iov_len = bytes->length};
+    for (size_t i = 0; i < bytes->n_pieces; i++) {
+        memcpy(at, bytes->pieces[i].iov_base, bytes->pieces[i].iov_len);
+        at += bytes->pieces[i].iov_len;
+    }
+    a->append.payload = &a->whole;
+    a->append.n_payload = 1;
+    return true;
+}
+
+/* False where memory has run out. */
+static bool take_payload(struct append_call *a)
+{
+    struct grpc_c_bytes bytes = {0};
+    if (!grpc_c_call_bytes(a->call, 0, &bytes)) {
+        return true; /* an empty one */
+    }
+    a->length = bytes.length;
+    if (bytes.n_pieces > PLS_PARTS_MAX) {
+        return put_together(a, &bytes);
+    }
+    a->append.payload = bytes.pieces;
+    a->append.n_payload = (int)bytes.n_pieces;
+    return true;
+}
+
 void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *request, void *user)
 {
     struct psd_service *service = user;
@@ -112,9 +153,6 @@ void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *reques
     a->call = call;
     a->service = service;
     a->name = psd_store_name(request->store);
-    a->payload = (struct iovec){.iov_base = request->payload.data, .iov_len = request->payload.len};
-    a->append.payload = &a->payload;
-    a->append.n_payload = request->payload.len > 0 ? 1 : 0;
     a->append.epoch = request->epoch;
     a->append.done = append_done;
     a->append.data = a;
@@ -122,11 +160,15 @@ void psd_append(grpc_c_call *call, const Payloadstore__V1__AppendRequest *reques
         fail(a, PLS_INVALID_ARGUMENT, "there is no such durability");
         return;
     }
+    if (!take_payload(a)) {
+        fail(a, PLS_NO_MEMORY, NULL);
+        return;
+    }
     struct pls_error error;
     enum pls_code code = pls_store_find(service->dir, a->name, &a->store, &error);
     if (code == PLS_OK) {
         wait_for_round_end(a);
-    } else if (code == PLS_NO_STORE && a->payload.iov_len > service->payload_max_bytes) {
+    } else if (code == PLS_NO_STORE && a->length > service->payload_max_bytes) {
         fail(a, PLS_PAYLOAD_TOO_LARGE, NULL); /* what is refused makes no store */
     } else if (code == PLS_NO_STORE) {
         a->create.run = create_and_append;

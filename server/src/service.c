@@ -6,7 +6,8 @@
 #include "errors.h"
 #include "stream.h"
 
-#define SILENCE_MS 60000u /* that a stream which holds something may last */
+#define PAYLOAD_FIELD 2u     /* of AppendRequest */
+#define SILENCE_MS    60000u /* that a stream which holds something may last */
 
 static struct payloadstore__v1__payload_store_handlers handlers = {
     .append = psd_append,
@@ -54,7 +55,10 @@ int psd_service_register(struct psd_service *service, grpc_c_server *server)
 {
     handlers.user = service;
     grpc_c_server_on_round_end(server, round_end, NULL);
-    return payloadstore__v1__payload_store__service_init(server, &handlers);
+    if (payloadstore__v1__payload_store__service_init(server, &handlers) != 0) {
+        return -1;
+    }
+    return grpc_c_server_slice_field(server, "/payloadstore.v1.PayloadStore/Append", PAYLOAD_FIELD);
 }
 
 const char *psd_store_name(const char *name)
