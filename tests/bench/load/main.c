@@ -5,10 +5,12 @@
  *
  * Every answer is checked: status, message, ref or payload. Latencies are kept one by one, so that
  * percentiles are exact. With --rate calls begin when they are due, whatever the server does, and
- * their latency counts from then. Reads append what they read first, and each run is preceded by a
- * short one that is not counted. Exits with 0 where all answers were right, with 1 where not.
+ * their latency counts from then. Reads append what they read first, or are told of what lies there
+ * already, and each run is preceded by a short one that is not counted. SIGINT ends a run early,
+ * and it tells what it has. Exits with 0 where all answers were right, with 1 where not.
  */
 #include <getopt.h>
+#include <signal.h>
 #include <sys/prctl.h>
 
 #include "run.h"
@@ -19,13 +21,13 @@
 #define STREAMED "-stream"
 
 struct options {
-    const char *address, *store, *method;
+    const char *address, *store, *method, *refs_file;
     uint32_t connections, in_flight, streams, batch, durability, refs, max_frame;
     size_t bytes;
     uint64_t calls;
     double seconds, rate;
     pid_t server;
-    bool json;
+    bool prompted, json;
 };
 
 static const char usage[] =
@@ -40,10 +42,13 @@ static const char usage[] =
     "  --durability D        of appends: buffered (the default) or synced\n"
     "  --store NAME          load\n"
     "  --refs N              payloads that are read, in random order, over and over; 4096\n"
+    "  --refs-file FILE      reads these and appends none: a line a payload of this program's,\n"
+    "                        FILE_ID OFFSET LENGTH CRC32C NUMBER\n"
     "  --batch N             payloads a message of a stream; 64\n"
     "  --streams N           of streamed calls; one a connection\n"
     "  --max-frame N         bytes of a frame that the server may send; 16384\n"
     "  --server-pid PID      tells the server's processor time a call\n"
+    "  --prompted            says 'ready' after the warm-up, and begins at a line on stdin\n"
     "  --json                the result as one JSON object\n";
 
 _Noreturn static void refuse(const char *what, const char *value)
@@ -106,6 +111,9 @@ static void set(struct options *options, int option, const char *value)
     case 'f':
         options->refs = count(value, 1u << 30);
         break;
+    case 'R':
+        options->refs_file = value;
+        break;
     case 'B':
         options->batch = count(value, 32768);
         break;
@@ -117,6 +125,9 @@ static void set(struct options *options, int option, const char *value)
         break;
     case 'p':
         options->server = (pid_t)count(value, INT32_MAX);
+        break;
+    case 'P':
+        options->prompted = true;
         break;
     case 'j':
         options->json = true;
@@ -142,10 +153,12 @@ static void parse(struct options *options, int argc, char **argv)
                                           {"durability", required_argument, NULL, 'd'},
                                           {"store", required_argument, NULL, 't'},
                                           {"refs", required_argument, NULL, 'f'},
+                                          {"refs-file", required_argument, NULL, 'R'},
                                           {"batch", required_argument, NULL, 'B'},
                                           {"streams", required_argument, NULL, 'S'},
                                           {"max-frame", required_argument, NULL, 'F'},
                                           {"server-pid", required_argument, NULL, 'p'},
+                                          {"prompted", no_argument, NULL, 'P'},
                                           {"json", no_argument, NULL, 'j'},
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
@@ -159,6 +172,14 @@ static void parse(struct options *options, int argc, char **argv)
     }
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
 static enum method method_of(const char *name)
 {
     static const char *const names[] = {"append", "read", "append-stream", "read-stream"};
@@ -170,10 +191,59 @@ static enum method method_of(const char *name)
     refuse("there is no method", name);
 }
 
-/* What is to be read is appended first. False where that failed. */
-static bool gather(struct connections *connections, const struct options *options,
-                   const struct payloads *payloads, struct ref *refs)
+/* False where the line is no ref of a payload that this program would make. */
+static bool parse_ref(const char *line, const struct payloads *payloads, struct ref *ref)
 {
+    uint64_t values[5];
+    char *end = NULL;
+    for (int i = 0; i < 5; i++) {
+        values[i] = strtoull(line, &end, 10);
+        if (end == line) {
+            return false;
+        }
+        line = end;
+    }
+    *ref = (struct ref){.file_id = (uint32_t)values[0],
+                        .offset = values[1],
+                        .length = (uint32_t)values[2],
+                        .crc32c = (uint32_t)values[3],
+                        .number = (uint32_t)values[4]};
+    return *end == '\n' && values[2] == payloads->bytes && values[4] < payloads->distinct &&
+           values[3] == payloads->checksums[ref->number];
+}
+
+/* Refs of payloads that somebody else has appended. */
+static struct ref *load_refs(const struct payloads *payloads, struct options *options)
+{
+    FILE *file = fopen(options->refs_file, "r");
+    struct buffer refs = {0};
+    struct ref ref;
+    char line[128];
+    if (!file) {
+        load_fail("there is no file of refs by that name");
+    }
+    while (fgets(line, sizeof line, file)) {
+        if (!parse_ref(line, payloads, &ref)) {
+            load_fail("a line of the file is no ref of such a payload");
+        }
+        buffer_add(&refs, &ref, sizeof ref);
+    }
+    fclose(file);
+    options->refs = (uint32_t)(refs.n / sizeof ref);
+    if (options->refs == 0) {
+        load_fail("there is no ref in the file");
+    }
+    return (struct ref *)(void *)refs.data;
+}
+
+/* What is to be read is appended first, where it is not there already. NULL where that failed. */
+static struct ref *gather(struct connections *connections, struct options *options,
+                          const struct payloads *payloads)
+{
+    if (options->refs_file) {
+        return load_refs(payloads, options);
+    }
+    struct ref *refs = load_alloc(NULL, options->refs * sizeof *refs);
     struct work work;
     struct pace pace = {.in_flight = options->in_flight, .ops = options->refs};
     struct result result;
@@ -181,7 +251,11 @@ static bool gather(struct connections *connections, const struct options *option
     run(connections, &work, &pace, 0, 0, &result);
     free(result.latencies);
     work_fini(&work);
-    return result.wrong == 0 && result.ops == options->refs;
+    if (result.wrong != 0 || result.ops != options->refs) {
+        free(refs);
+        return NULL;
+    }
+    return refs;
 }
 
 static void print_text(const struct options *options, const struct result *result)
@@ -225,7 +299,7 @@ static void print_json(const struct options *options, const struct result *resul
 static uint64_t measure(struct connections *connections, const struct options *options,
                         const struct work *work)
 {
-    struct pace pace = {.in_flight = options->in_flight, .ops = WARM_UP};
+    struct pace pace = {.in_flight = options->in_flight, .ops = WARM_UP, .stop = &interrupted};
     struct result result;
     if (options->calls && options->calls < WARM_UP) {
         pace.ops = options->calls;
@@ -234,6 +308,12 @@ static uint64_t measure(struct connections *connections, const struct options *o
     free(result.latencies);
     if (result.wrong) {
         return result.wrong;
+    }
+    if (options->prompted) {
+        puts("ready");
+        fflush(stdout);
+        while (getchar() != '\n' && !feof(stdin)) {
+        }
     }
     pace.ops = options->calls ? options->calls : UINT64_MAX;
     pace.seconds = options->calls ? 0 : options->seconds;
@@ -271,10 +351,11 @@ int main(int argc, char **argv)
     payloads_init(&payloads, options.bytes);
     connections_open(&connections, options.address, options.connections, options.in_flight,
                      options.max_frame);
+    signal(SIGINT, interrupt);
     if (reads) {
-        refs = load_alloc(NULL, options.refs * sizeof *refs);
+        refs = gather(&connections, &options, &payloads);
     }
-    if (!reads || gather(&connections, &options, &payloads, refs)) {
+    if (!reads || refs) {
         if (reads) {
             work_init_read(&work, &payloads, options.store, options.batch, streamed, refs,
                            options.refs);

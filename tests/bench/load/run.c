@@ -294,7 +294,7 @@ static void loop(struct run *run)
                 h2_receive(events[i].data.ptr);
             }
         }
-        run->stopped |= run->result->wrong >= WRONG_MAX;
+        run->stopped |= run->result->wrong >= WRONG_MAX || (run->pace->stop && *run->pace->stop);
         begin_due(run);
         if (run->streamed && run->under_way == 0 && over(run)) {
             run->stopped = true;

@@ -2,6 +2,7 @@
 #ifndef LOAD_RUN_H
 #define LOAD_RUN_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "h2.h"
@@ -13,6 +14,7 @@ struct pace {
     double seconds;     /* ... or for so long */
     double rate;        /* 0: an op begins when one has ended. Else so many begin a second, whatever
                          * has ended; what waits for a place among those in flight has begun */
+    const volatile sig_atomic_t *stop; /* begins nothing any more once this is set; or NULL */
 };
 
 struct result {

@@ -56,6 +56,14 @@ void payloads_fini(struct payloads *payloads)
     free(payloads->checksums);
 }
 
+void payload_write(const struct payloads *payloads, uint32_t number, uint8_t *out)
+{
+    memcpy(out, payloads->pattern, payloads->bytes);
+    uint8_t head[STAMP];
+    size_t n = stamp(payloads, number, head);
+    memcpy(out, head, n);
+}
+
 static bool payload_equals(const struct payloads *payloads, uint32_t number, const uint8_t *data,
                            size_t n)
 {

@@ -43,6 +43,8 @@ struct work {
 
 void payloads_init(struct payloads *payloads, size_t bytes);
 void payloads_fini(struct payloads *payloads);
+/* The payload of this number, of payloads->bytes bytes, for those who append it by other means. */
+void payload_write(const struct payloads *payloads, uint32_t number, uint8_t *out);
 
 /* Appends of one payload, or with a batch, of AppendStream. `refs` NULL, or room for as many as are
  * going to be appended, which must be unary then. `durability` as in the contract's enum. */
