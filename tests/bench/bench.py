@@ -33,6 +33,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / "build/bench"
 RESULTS = BUILD / "results"
 START_SECONDS = 30
+OURS = "payloadstored"
 
 
 def free_port():
@@ -221,6 +222,25 @@ def arguments(description, name, rounds=3, seconds=2.0):
     parser.add_argument("--seconds", type=float, default=seconds, help="of one run")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS / f"{name}.json")
     return parser
+
+
+def add_peers(parser):
+    parser.add_argument("--peers", type=pathlib.Path, default=ROOT / "build/peers")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=BINARY")
+
+
+def find_servers(options):
+    """{name: binary}: the server and what it is compared with, as arguments and add_peers say."""
+    servers = {OURS: options.server}
+    for name in ("cpp", "go", "rust"):
+        binary = options.peers / f"peer-{name}"
+        if binary.exists():
+            servers[name] = str(binary)
+    bare = pathlib.Path(options.load).parent / "bare_core"
+    if bare.exists():
+        servers["bare_core"] = str(bare)
+    servers.update(peer.split("=", 1) for peer in options.peer)
+    return servers
 
 
 def work_directory(out):
