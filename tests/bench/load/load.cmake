@@ -8,15 +8,21 @@ foreach(source IN ITEMS h2 main run work)
 endforeach()
 target_link_libraries(load PRIVATE PkgConfig::NGHTTP2 PkgConfig::ISAL payloadstore_warnings)
 
+# The broker of tests/bench/mixed: its payloads are the load's.
+add_executable(mixed_compact ${CMAKE_CURRENT_SOURCE_DIR}/bench/mixed_compact.c
+                             ${CMAKE_CURRENT_LIST_DIR}/work.c)
+target_link_libraries(mixed_compact
+    PRIVATE payloadstore_client PkgConfig::ISAL Threads::Threads payloadstore_warnings)
+
 # What tests/run --bench builds.
-add_custom_target(bench DEPENDS load payloadstored bench_store)
+add_custom_target(bench DEPENDS load mixed_compact payloadstored bench_store)
 foreach(reference IN ITEMS bare_core bare_send)
     if(TARGET ${reference})
         add_dependencies(bench ${reference})
     endif()
 endforeach()
 
-foreach(test IN ITEMS load compare suite)
+foreach(test IN ITEMS load compare growth mixed suite)
     add_test(NAME ${test}
         COMMAND ${test_python} -B ${CMAKE_CURRENT_LIST_DIR}/${test}_test.py)
     set_tests_properties(${test} PROPERTIES
