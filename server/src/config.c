@@ -360,8 +360,9 @@ static const struct setting settings[] = {
         .flag = "threads",
         .variable = "PAYLOADSTORE_THREADS",
         .argument = "COUNT",
-        .value = "2",
-        .help = "Poll the network with this many threads.",
+        .value = "1",
+        .help = "Poll the network and take calls with this many threads. One costs least a call; "
+                "more serve more calls at once where processors are idle.",
         .expected = "a whole number from 1 to 64",
         .set = set_threads,
     },
