@@ -124,14 +124,20 @@ def load(binary, server, method, *flags):
     return json.loads(done.stdout)
 
 
-def alternating(names, rounds):
-    """(round, name) for each: whoever comes behind another is not always the same."""
+def turned(names, number):
+    """The names in the order of a round: whoever comes behind another is not always the same."""
     names = list(names)
+    start = number // 2 % len(names)
+    names = names[start:] + names[:start]
+    return names[::-1] if number % 2 else names
+
+
+def alternating(names, rounds):
+    """(round, name) for each, in turn."""
     for number in range(rounds):
-        for name in names:
+        for name in turned(names, number):
             print(f"{program()}: round {number + 1} of {rounds}: {name}", file=sys.stderr)
             yield number, name
-        names = names[1:] + names[:1] if number % 2 else names[::-1]
 
 
 def spread(values):
