@@ -1,9 +1,9 @@
 /*
  * AppendStream: batches in, their refs out, in order.
  *
- * A batch's payloads are written from the request's own memory, which the batch keeps. Several of a
- * stream may be in the store at once; its queue keeps them in order, and a batch that is done waits
- * here for those before it.
+ * A batch's payloads are written from where they were received, which the batch keeps; one that
+ * came in pieces is put together. Several of a stream may be in the store at once; its queue keeps
+ * them in order, and a batch that is done waits here for those before it.
  */
 #include <stddef.h>
 #include <stdio.h>
@@ -20,12 +20,14 @@
 struct batch {
     struct batch *next;
     struct append_stream *stream;
-    Payloadstore__V1__AppendStreamRequest *request; /* owned; its payloads are being written */
+    grpc_c_received *payloads; /* owned; being written */
+    uint8_t *whole;            /* those that came in pieces; NULL: none */
     struct pls_append append;
     enum pls_code code; /* set before `done` */
     char *text;         /* its story; NULL: the code's own */
     atomic_bool done;
-    size_t n;
+    size_t n_payloads;
+    size_t n; /* records: as many, or 0 where they are too many */
     struct pls_record records[];
 };
 
@@ -46,38 +48,79 @@ struct append_stream {
 
 /* -- batches ----------------------------------------------------------------------------------- */
 
-static struct batch *batch_create(struct append_stream *s,
-                                  Payloadstore__V1__AppendStreamRequest *request)
+/* What a batch is to hold. */
+struct measure {
+    size_t n_payloads;
+    size_t in_pieces; /* bytes of those that came so */
+    uint64_t cost;    /* that is charged for it */
+};
+
+static struct measure measure_payloads(const grpc_c_received *payloads)
 {
-    size_t n = request->n_payloads <= PAYLOADS_MAX ? request->n_payloads : 0;
+    struct measure m = {.cost = PAYLOAD_COST};
+    struct grpc_c_bytes bytes;
+    for (; grpc_c_received_bytes(payloads, m.n_payloads, &bytes); m.n_payloads++) {
+        m.in_pieces += bytes.n_pieces > 1 ? bytes.length : 0;
+        m.cost += PAYLOAD_COST + bytes.length;
+    }
+    return m;
+}
+
+/* Copies the payload to *whole, which moves on. */
+static struct iovec put_together(const struct grpc_c_bytes *bytes, uint8_t **whole)
+{
+    struct iovec payload = {.iov_base = *whole, .iov_len = bytes->length};
+    for (size_t i = 0; i < bytes->n_pieces; i++) {
+        memcpy(*whole, bytes->pieces[i].iov_base, bytes->pieces[i].iov_len);
+        *whole += bytes->pieces[i].iov_len;
+    }
+    return payload;
+}
+
+static void set_records(struct batch *b)
+{
+    uint8_t *whole = b->whole;
+    for (size_t i = 0; i < b->n; i++) {
+        struct grpc_c_bytes bytes = {0};
+        (void)grpc_c_received_bytes(b->payloads, i, &bytes);
+        if (bytes.n_pieces == 1) {
+            b->records[i].payload = bytes.pieces[0];
+        } else if (bytes.n_pieces > 1) {
+            b->records[i].payload = put_together(&bytes, &whole);
+        }
+    }
+}
+
+/* Takes the payloads where it succeeds. */
+static struct batch *batch_create(struct append_stream *s, grpc_c_received *payloads,
+                                  const struct measure *m)
+{
+    size_t n = m->n_payloads <= PAYLOADS_MAX ? m->n_payloads : 0;
     struct batch *b = calloc(1, sizeof *b + n * sizeof b->records[0]);
     if (b == NULL) {
         return NULL;
     }
-    b->stream = s;
-    b->request = request;
-    b->n = n;
-    for (size_t i = 0; i < n; i++) {
-        b->records[i].payload = (struct iovec){.iov_base = request->payloads[i].data,
-                                               .iov_len = request->payloads[i].len};
+    if (n > 0 && m->in_pieces > 0) {
+        b->whole = malloc(m->in_pieces);
+        if (b->whole == NULL) {
+            free(b);
+            return NULL;
+        }
     }
+    b->stream = s;
+    b->payloads = payloads;
+    b->n_payloads = m->n_payloads;
+    b->n = n;
+    set_records(b);
     return b;
 }
 
 static void batch_destroy(struct batch *b)
 {
-    payloadstore__v1__append_stream_request__free_unpacked(b->request, NULL);
+    grpc_c_received_release(b->payloads);
+    free(b->whole);
     free(b->text);
     free(b);
-}
-
-static uint64_t cost_of(const Payloadstore__V1__AppendStreamRequest *request)
-{
-    uint64_t bytes = PAYLOAD_COST;
-    for (size_t i = 0; i < request->n_payloads; i++) {
-        bytes += PAYLOAD_COST + request->payloads[i].len;
-    }
-    return bytes;
 }
 
 static void end_batch(struct batch *b, enum pls_code code, const char *text)
@@ -158,9 +201,9 @@ static void find_store_and_submit(struct append_stream *s, struct batch *b)
 static bool is_to_store(const struct append_stream *s, struct batch *b)
 {
     char text[128];
-    if (b->request->n_payloads > PAYLOADS_MAX) {
-        snprintf(text, sizeof text, "a batch of %zu payloads; %u are the most",
-                 b->request->n_payloads, PAYLOADS_MAX);
+    if (b->n_payloads > PAYLOADS_MAX) {
+        snprintf(text, sizeof text, "a batch of %zu payloads; %u are the most", b->n_payloads,
+                 PAYLOADS_MAX);
         end_batch(b, PLS_PAYLOAD_TOO_LARGE, text);
         return false;
     }
@@ -215,16 +258,19 @@ static bool take_settings(struct append_stream *s,
            (first ? take_first(s, request) : is_like_first(s, request));
 }
 
-/* Takes the request. */
-static void take_request(struct append_stream *s, Payloadstore__V1__AppendStreamRequest *request)
+/* Takes the payloads. */
+static void take_request(struct append_stream *s,
+                         const Payloadstore__V1__AppendStreamRequest *request,
+                         grpc_c_received *payloads)
 {
-    struct batch *b = take_settings(s, request) ? batch_create(s, request) : NULL;
+    struct measure m = measure_payloads(payloads);
+    struct batch *b = take_settings(s, request) ? batch_create(s, payloads, &m) : NULL;
     if (b == NULL) {
         psd_stream_deny(&s->base, PLS_NO_MEMORY, NULL); /* unless it is denied already */
-        payloadstore__v1__append_stream_request__free_unpacked(request, NULL);
+        grpc_c_received_release(payloads);
         return;
     }
-    psd_stream_charge(&s->base, cost_of(request));
+    psd_stream_charge(&s->base, m.cost);
     if (s->last != NULL) {
         s->last->next = b;
     } else {
@@ -314,9 +360,11 @@ static void step(struct psd_stream *stream)
         return;
     }
     take_made_store(s);
-    ProtobufCMessage *message = psd_stream_take_message(stream);
+    grpc_c_received *payloads = NULL;
+    ProtobufCMessage *message = psd_stream_take_message(stream, &payloads);
     if (message != NULL) {
-        take_request(s, (Payloadstore__V1__AppendStreamRequest *)message);
+        take_request(s, (Payloadstore__V1__AppendStreamRequest *)message, payloads);
+        protobuf_c_message_free_unpacked(message, NULL);
     }
     answer_done(s);
     if (s->opening == NULL && psd_stream_has_room(stream, 1, CHARGED_MAX)) {

@@ -303,7 +303,8 @@ static void answer_done(struct read_stream *s)
 static void work(struct read_stream *s)
 {
     do {
-        ProtobufCMessage *message = s->request == NULL ? psd_stream_take_message(&s->base) : NULL;
+        ProtobufCMessage *message =
+            s->request == NULL ? psd_stream_take_message(&s->base, NULL) : NULL;
         if (message != NULL) {
             take_request(s, (Payloadstore__V1__ReadStreamRequest *)message);
         }

@@ -6,7 +6,7 @@
 #include "errors.h"
 #include "stream.h"
 
-#define PAYLOAD_FIELD 2u     /* of AppendRequest */
+#define PAYLOAD_FIELD 2u     /* of AppendRequest, and of AppendStreamRequest */
 #define SILENCE_MS    60000u /* that a stream which holds something may last */
 
 static struct payloadstore__v1__payload_store_handlers handlers = {
@@ -51,6 +51,12 @@ static void round_end(void *user)
     psd_append_round_end();
 }
 
+/* The method finds its payloads where they were received. */
+static bool leave_payloads(grpc_c_server *server, const char *path)
+{
+    return grpc_c_server_slice_field(server, path, PAYLOAD_FIELD) == 0;
+}
+
 int psd_service_register(struct psd_service *service, grpc_c_server *server)
 {
     handlers.user = service;
@@ -58,7 +64,10 @@ int psd_service_register(struct psd_service *service, grpc_c_server *server)
     if (payloadstore__v1__payload_store__service_init(server, &handlers) != 0) {
         return -1;
     }
-    return grpc_c_server_slice_field(server, "/payloadstore.v1.PayloadStore/Append", PAYLOAD_FIELD);
+    return leave_payloads(server, "/payloadstore.v1.PayloadStore/Append") &&
+                   leave_payloads(server, "/payloadstore.v1.PayloadStore/AppendStream")
+               ? 0
+               : -1;
 }
 
 const char *psd_store_name(const char *name)

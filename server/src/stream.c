@@ -96,6 +96,7 @@ void psd_stream_release(struct psd_stream *stream)
         if (stream->message != NULL) {
             protobuf_c_message_free_unpacked(stream->message, NULL);
         }
+        grpc_c_received_release(stream->bytes);
         free(stream->text);
         stream->destroy(stream);
     }
@@ -158,6 +159,7 @@ void psd_stream_on_message(grpc_c_call *call)
 {
     struct psd_stream *stream = grpc_c_call_data(call);
     stream->message = grpc_c_call_take_message(call);
+    stream->bytes = grpc_c_call_take_bytes(call);
     atomic_store(&stream->message_came, true);
     psd_stream_run(stream);
 }
@@ -213,14 +215,21 @@ bool psd_stream_take_events(struct psd_stream *stream)
     return true;
 }
 
-ProtobufCMessage *psd_stream_take_message(struct psd_stream *stream)
+ProtobufCMessage *psd_stream_take_message(struct psd_stream *stream, grpc_c_received **bytes)
 {
     if (!atomic_exchange(&stream->message_came, false)) {
         return NULL;
     }
     ProtobufCMessage *message = stream->message;
+    grpc_c_received *received = stream->bytes;
     stream->message = NULL;
+    stream->bytes = NULL;
     stream->reading = false;
+    if (!stream->ending && bytes != NULL) {
+        *bytes = received;
+        return message;
+    }
+    grpc_c_received_release(received);
     if (!stream->ending) {
         return message;
     }

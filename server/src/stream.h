@@ -44,6 +44,7 @@ struct psd_stream {
 
     /* Noted by events, taken by steps. */
     ProtobufCMessage *message; /* owned; NULL: the end */
+    grpc_c_received *bytes;    /* owned; the message's payloads, where the method leaves them so */
     atomic_bool message_came;
     atomic_uint answers_written;
     atomic_bool store_in_doubt;
@@ -84,8 +85,9 @@ void psd_stream_on_written(grpc_c_call *call, void *arg);
  */
 bool psd_stream_take_events(struct psd_stream *stream);
 
-/* The message that has come, the caller's from now on; NULL where there is none. */
-ProtobufCMessage *psd_stream_take_message(struct psd_stream *stream);
+/* The message that has come, the caller's from now on, with *bytes, unless that is NULL; NULL where
+ * there is none. */
+ProtobufCMessage *psd_stream_take_message(struct psd_stream *stream, grpc_c_received **bytes);
 
 bool psd_stream_has_message(const struct psd_stream *stream);
 
