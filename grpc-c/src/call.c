@@ -241,11 +241,10 @@ static bool take_request(struct gci_call *call)
     return true;
 }
 
-/* From here on the peer's giving up is seen. */
-static void watch_close(struct gci_call *call)
+void gci_call_watch_close(struct gci_call *call)
 {
     pthread_mutex_lock(&call->slot->lock);
-    if (!call->close_started) {
+    if (!call->close_started && call->state == GCI_CALL_OPEN) {
         grpc_op op = gci_call_close_op(call);
         gci_call_batch(call, &op, 1, &call->close_tag);
     }
@@ -287,13 +286,15 @@ static void run_arrival(struct gci_call *call)
     if (!begin(call)) {
         gci_call_fail(call, GRPC_C_UNIMPLEMENTED, "%s is not implemented", table->path);
     }
-    watch_close(call);
+    if (!gci_round_watch_later(call)) {
+        gci_call_watch_close(call);
+    }
 }
 
 void gci_call_arrived(struct gci_call *call)
 {
     if (call->queue->server->pool != NULL) {
-        watch_close(call);
+        gci_call_watch_close(call);
     }
     if (!gci_turn_first(call, &call->arrival)) {
         gci_call_fail(call, GRPC_C_RESOURCE_EXHAUSTED, "too many calls wait for a worker");

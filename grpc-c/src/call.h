@@ -19,9 +19,10 @@
  * The lock, which is the slot's (handle.h), guards what other threads reach too, and every
  * grpc_call_start_batch, which is not thread-safe for one call. No callback runs under it.
  *
- * RECV_CLOSE, which tells of cancellation, is started only once the first callback has returned
- * with the call unfinished; else it goes with the final batch and saves an event. Where there are
- * workers it is started first: a handler that blocks for long may ask whether it is still wanted.
+ * RECV_CLOSE, which tells of cancellation, is started only where the call is unfinished at the end
+ * of the round in which it came; else it goes with the final batch and saves an event. Where there
+ * are workers it is started first: a handler that blocks for long may ask whether it is still
+ * wanted.
  */
 #ifndef GRPC_C_SRC_CALL_H
 #define GRPC_C_SRC_CALL_H
@@ -150,6 +151,9 @@ bool gci_call_take(struct gci_call *call, grpc_byte_buffer *buffer, struct gci_e
 
 /* Frees the call's message; what it took of the budget for inflated bytes comes back. */
 void gci_call_drop_message(struct gci_call *call);
+
+/* From here on the peer's giving up is seen, where the call is still open. */
+void gci_call_watch_close(struct gci_call *call);
 
 /* The last thing each event or turn does: frees the call where it is over. */
 void gci_call_event_done(struct gci_call *call);

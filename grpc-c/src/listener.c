@@ -25,12 +25,16 @@
 #define BACKLOG       4096 /* cut down by the kernel to net.core.somaxconn */
 #define AT_ONCE       64
 #define OUT_OF_FDS_MS 100 /* until accepting is tried again */
+#define PORT_TRIES    8
+#define GREETING      33 /* bytes that an HTTP/2 client begins with: preface, a frame of settings */
 
-/* A connection that has said nothing yet, in the list by age. */
-struct silent {
-    int fd;
-    int64_t until_ms;
-    struct silent *next, *previous;
+#define NOBODY (-1)
+
+/* By its descriptor, which another has later. Silent ones are a list by age. */
+struct connection {
+    struct sockaddr_storage peer;
+    int64_t until_ms;   /* that it may be silent */
+    int next, previous; /* in the list; NOBODY: none */
 };
 
 struct gci_listener {
@@ -44,25 +48,37 @@ struct gci_listener {
     bool told;   /* and that was logged */
     grpc_c_server *server;
     grpc_server_credentials *credentials;
-    struct silent silent; /* the list's head */
+    int oldest, youngest; /* of the silent ones; NOBODY: there is none */
 
-    pthread_mutex_t lock;           /* a leaf; guards the two below */
-    struct sockaddr_storage *peers; /* by descriptor */
-    size_t n_peers;
+    /* The accepting thread alone writes to what is below, and under the lock. */
+    pthread_mutex_t lock; /* a leaf */
+    struct connection *connections;
+    size_t n_connections;
 };
 
 /* -- sockets ---------------------------------------------------------------------------------- */
 
+static int port_in(const struct sockaddr *address)
+{
+    return ntohs(address->sa_family == AF_INET6
+                     ? ((const struct sockaddr_in6 *)(const void *)address)->sin6_port
+                     : ((const struct sockaddr_in *)(const void *)address)->sin_port);
+}
+
 static int port_of(int fd)
 {
-    struct sockaddr_storage name;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in four;
+        struct sockaddr_in6 six;
+    } name;
     socklen_t length = sizeof(name);
 
-    if (getsockname(fd, (struct sockaddr *)&name, &length) != 0) {
+    memset(&name, 0, sizeof(name));
+    if (getsockname(fd, &name.any, &length) != 0) {
         return 0;
     }
-    return ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port
-                                            : ((struct sockaddr_in *)&name)->sin_port);
+    return port_in(&name.any);
 }
 
 static void set_port(struct sockaddr *address, int port)
@@ -110,6 +126,18 @@ static void close_from(struct gci_listener *listener, size_t first)
     }
 }
 
+/* Names may have an address twice. */
+static bool is_repeated(const struct addrinfo *list, const struct addrinfo *address)
+{
+    for (; list != address; list = list->ai_next) {
+        if (list->ai_addrlen == address->ai_addrlen &&
+            memcmp(list->ai_addr, address->ai_addr, list->ai_addrlen) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int add_all(struct gci_listener *listener, const struct addrinfo *list, int *port)
 {
     size_t first = listener->n_sockets;
@@ -119,6 +147,9 @@ static int add_all(struct gci_listener *listener, const struct addrinfo *list, i
         int fd;
         if (*port != 0) {
             set_port(i->ai_addr, *port);
+        }
+        if (is_repeated(list, i)) {
+            continue;
         }
         fd = listener->n_sockets < SOCKETS_MAX ? listen_on(i) : -EMFILE;
         if (fd < 0 && !is_absent(-fd)) {
@@ -131,48 +162,65 @@ static int add_all(struct gci_listener *listener, const struct addrinfo *list, i
         }
         listener->sockets[listener->n_sockets++] = fd;
         *port = port_of(fd);
+        set_port(i->ai_addr, *port);
     }
     return listener->n_sockets > first ? 0 : error;
 }
 
+/* NULL, and errno says why. */
 static struct gci_listener *create(void)
 {
     struct gci_listener *listener = calloc(1, sizeof(*listener));
 
     if (listener == NULL) {
+        errno = ENOMEM;
         return NULL;
     }
     listener->epoll = epoll_create1(EPOLL_CLOEXEC);
     listener->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    listener->silent.next = listener->silent.previous = &listener->silent;
+    listener->oldest = listener->youngest = NOBODY;
     listener->credentials = grpc_insecure_server_credentials_create();
     pthread_mutex_init(&listener->lock, NULL);
     if (listener->epoll < 0 || listener->wake < 0) {
+        int cause = errno;
         gci_listener_destroy(listener);
+        errno = cause;
         return NULL;
     }
     return listener;
 }
 
-int gci_listener_add(struct gci_listener **listener, const char *host, const char *port_name,
-                     int *port)
+/* Where any port will do, one that only some of the addresses have free is another try's. */
+static int add_list(struct gci_listener *listener, struct addrinfo *list, int *bound)
+{
+    bool any = port_in(list->ai_addr) == 0;
+    int error = 0;
+
+    for (unsigned i = 0; i < PORT_TRIES; i++) {
+        *bound = 0;
+        error = add_all(listener, list, bound);
+        if (!any || error != EADDRINUSE) {
+            break;
+        }
+        for (struct addrinfo *address = list; address != NULL; address = address->ai_next) {
+            set_port(address->ai_addr, 0);
+        }
+    }
+    return error;
+}
+
+static int add_host(struct gci_listener *listener, const char *host, const char *port_name,
+                    int *port)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
     struct addrinfo *list = NULL;
     int bound = 0;
-    int error;
+    int error = getaddrinfo(host, port_name, &hints, &list);
 
-    if (*listener == NULL) {
-        *listener = create();
-    }
-    if (*listener == NULL) {
-        return ENOMEM;
-    }
-    error = getaddrinfo(host, port_name, &hints, &list);
     if (error != 0) {
         return error == EAI_SYSTEM ? errno : error;
     }
-    error = add_all(*listener, list, &bound);
+    error = add_list(listener, list, &bound);
     freeaddrinfo(list);
     if (error == 0 && port != NULL) {
         *port = bound;
@@ -180,30 +228,79 @@ int gci_listener_add(struct gci_listener **listener, const char *host, const cha
     return error;
 }
 
+int gci_listener_add(struct gci_listener **listener, const char *host, const char *port_name,
+                     int *port)
+{
+    int error;
+
+    if (*listener == NULL) {
+        *listener = create();
+    }
+    if (*listener == NULL) {
+        return errno;
+    }
+    if (strcmp(host, "0.0.0.0") != 0 && strcmp(host, "::") != 0) {
+        return add_host(*listener, host, port_name, port);
+    }
+    error = add_host(*listener, "::", port_name, port); /* every address, of both kinds */
+    return is_absent(error) ? add_host(*listener, "0.0.0.0", port_name, port) : error;
+}
+
 /* -- who is at the other end ------------------------------------------------------------------ */
 
-/* False where memory has run out. */
-static bool keep_peer(struct gci_listener *listener, int fd, const struct sockaddr_storage *peer)
+/* Puts it behind the silent ones. False where memory has run out. */
+static bool keep(struct gci_listener *listener, int fd, const struct sockaddr_storage *peer)
 {
     size_t at = (size_t)fd;
     bool kept = true;
 
     pthread_mutex_lock(&listener->lock);
-    if (at >= listener->n_peers) {
+    if (at >= listener->n_connections) {
         size_t n = 2 * at + 64;
-        struct sockaddr_storage *more = realloc(listener->peers, n * sizeof(*more));
+        struct connection *more = realloc(listener->connections, n * sizeof(*more));
         kept = more != NULL;
         if (kept) {
-            memset(more + listener->n_peers, 0, (n - listener->n_peers) * sizeof(*more));
-            listener->peers = more;
-            listener->n_peers = n;
+            memset(more + listener->n_connections, 0,
+                   (n - listener->n_connections) * sizeof(*more));
+            listener->connections = more;
+            listener->n_connections = n;
         }
     }
     if (kept) {
-        listener->peers[at] = *peer;
+        listener->connections[at] = (struct connection){
+            .peer = *peer,
+            .until_ms = gci_coarse_ms() + listener->server->options.handshake_timeout_ms,
+            .next = NOBODY,
+            .previous = listener->youngest};
+        if (listener->youngest != NOBODY) {
+            listener->connections[listener->youngest].next = fd;
+        } else {
+            listener->oldest = fd;
+        }
+        listener->youngest = fd;
     }
     pthread_mutex_unlock(&listener->lock);
     return kept;
+}
+
+/* It is not silent any more, or has been for too long. */
+static void take_out(struct gci_listener *listener, int fd)
+{
+    struct connection *connection;
+
+    pthread_mutex_lock(&listener->lock);
+    connection = &listener->connections[fd];
+    if (connection->next != NOBODY) {
+        listener->connections[connection->next].previous = connection->previous;
+    } else {
+        listener->youngest = connection->previous;
+    }
+    if (connection->previous != NOBODY) {
+        listener->connections[connection->previous].next = connection->next;
+    } else {
+        listener->oldest = connection->next;
+    }
+    pthread_mutex_unlock(&listener->lock);
 }
 
 int gci_listener_fd(const char *core_name)
@@ -220,12 +317,15 @@ bool gci_listener_peer(struct gci_listener *listener, int fd, char *text, size_t
 
     if (listener != NULL && fd >= 0) {
         pthread_mutex_lock(&listener->lock);
-        peer = (size_t)fd < listener->n_peers ? listener->peers[fd] : peer;
+        peer = (size_t)fd < listener->n_connections ? listener->connections[fd].peer : peer;
         pthread_mutex_unlock(&listener->lock);
     }
     if (peer.ss_family == AF_INET) {
         (void)inet_ntop(AF_INET, &four->sin_addr, address, sizeof(address));
         (void)snprintf(text, size, "ipv4:%s:%d", address, ntohs(four->sin_port));
+    } else if (peer.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr)) {
+        (void)inet_ntop(AF_INET, &six->sin6_addr.s6_addr[12], address, sizeof(address));
+        (void)snprintf(text, size, "ipv4:%s:%d", address, ntohs(six->sin6_port));
     } else if (peer.ss_family == AF_INET6) {
         (void)inet_ntop(AF_INET6, &six->sin6_addr, address, sizeof(address));
         (void)snprintf(text, size, "ipv6:[%s]:%d", address, ntohs(six->sin6_port));
@@ -235,13 +335,13 @@ bool gci_listener_peer(struct gci_listener *listener, int fd, char *text, size_t
 
 /* -- accepting -------------------------------------------------------------------------------- */
 
-static void watch(struct gci_listener *listener, int fd, void *what, uint32_t events)
+/* False where the kernel has no memory for it. */
+static bool watch(struct gci_listener *listener, int fd, uint32_t events)
 {
-    struct epoll_event event = {.events = events, .data.ptr = what};
+    struct epoll_event event = {.events = events, .data.fd = fd};
 
-    if (epoll_ctl(listener->epoll, EPOLL_CTL_MOD, fd, &event) != 0) {
-        (void)epoll_ctl(listener->epoll, EPOLL_CTL_ADD, fd, &event);
-    }
+    return epoll_ctl(listener->epoll, EPOLL_CTL_MOD, fd, &event) == 0 ||
+           epoll_ctl(listener->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 static void set_int(int fd, int level, int option, int value)
@@ -249,50 +349,45 @@ static void set_int(int fd, int level, int option, int value)
     (void)setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-static void forget(struct silent *silent)
+/* It has said as much as a client begins with: from here on it is core's, be it HTTP/2 or not. */
+static void hand_over(struct gci_listener *listener, int fd)
 {
-    silent->next->previous = silent->previous;
-    silent->previous->next = silent->next;
-    free(silent);
+    (void)epoll_ctl(listener->epoll, EPOLL_CTL_DEL, fd, NULL);
+    take_out(listener, fd);
+    set_int(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
+    grpc_server_add_channel_from_fd(listener->server->core, fd, listener->credentials);
 }
 
-/* It has said something: from here on it is core's, also where it is not HTTP/2. */
-static void hand_over(struct gci_listener *listener, struct silent *silent)
+static void drop_oldest(struct gci_listener *listener)
 {
-    int fd = silent->fd;
+    int fd = listener->oldest;
 
     (void)epoll_ctl(listener->epoll, EPOLL_CTL_DEL, fd, NULL);
-    forget(silent);
-    grpc_server_add_channel_from_fd(listener->server->core, fd, listener->credentials);
+    take_out(listener, fd);
+    close(fd);
 }
 
 static void begin(struct gci_listener *listener, int fd, const struct sockaddr_storage *peer)
 {
-    const struct grpc_c_server_options *options = &listener->server->options;
-    struct silent *silent = malloc(sizeof(*silent));
-
-    if (silent == NULL || !keep_peer(listener, fd, peer)) {
-        free(silent);
+    if (!keep(listener, fd, peer)) {
         close(fd);
         return;
     }
     set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)options->keepalive_timeout_ms);
-    *silent = (struct silent){.fd = fd,
-                              .until_ms = gci_coarse_ms() + options->handshake_timeout_ms,
-                              .next = &listener->silent,
-                              .previous = listener->silent.previous};
-    silent->previous->next = silent;
-    listener->silent.previous = silent;
-    watch(listener, fd, silent, EPOLLIN);
+    set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)listener->server->options.keepalive_timeout_ms);
+    watch(listener, fd, EPOLLIN);
 }
 
-static void pause_accepting(struct gci_listener *listener, bool pause)
+/* False where the kernel has no memory for it. */
+static bool pause_accepting(struct gci_listener *listener, bool pause)
 {
+    bool done = true;
+
     listener->paused = pause;
     for (size_t i = 0; i < listener->n_sockets; i++) {
-        watch(listener, listener->sockets[i], &listener->sockets[i], pause ? 0 : EPOLLIN);
+        done = watch(listener, listener->sockets[i], pause ? 0 : EPOLLIN) && done;
     }
+    return done;
 }
 
 /* Those that come stay in the kernel's line; it is told once, not each time it is tried again. */
@@ -302,7 +397,7 @@ static void refuse_for_now(struct gci_listener *listener, int error)
         gci_log(GRPC_C_LOG_ERROR, "cannot accept connections: %s", strerror(error));
     }
     listener->told = true;
-    pause_accepting(listener, true);
+    (void)pause_accepting(listener, true); /* it was watched before */
 }
 
 static void accept_all(struct gci_listener *listener, int socket)
@@ -323,60 +418,62 @@ static void accept_all(struct gci_listener *listener, int socket)
     }
 }
 
-/* Milliseconds until the oldest silent one has had its time; -1: there is none. */
+/* Milliseconds that the oldest silent one still has, from 0; -1: there is none. */
 static int patience(const struct gci_listener *listener)
 {
-    const struct silent *oldest = listener->silent.next;
-    int64_t left = oldest->until_ms - gci_coarse_ms();
+    int64_t left;
 
-    if (listener->paused) {
-        return OUT_OF_FDS_MS;
-    }
-    if (oldest == &listener->silent) {
+    if (listener->oldest == NOBODY) {
         return -1;
     }
+    left = listener->connections[listener->oldest].until_ms - gci_coarse_ms();
     return left < 0 ? 0 : (int)left + 1;
 }
 
-static void drop_overdue(struct gci_listener *listener)
+static bool is_socket(const struct gci_listener *listener, int fd)
 {
-    int64_t now = gci_coarse_ms();
-
-    while (listener->silent.next != &listener->silent && listener->silent.next->until_ms <= now) {
-        close(listener->silent.next->fd);
-        forget(listener->silent.next);
+    for (size_t i = 0; i < listener->n_sockets; i++) {
+        if (listener->sockets[i] == fd) {
+            return true;
+        }
     }
+    return false;
 }
 
-static bool is_socket(const struct gci_listener *listener, const void *what)
+/* False where it is to end. */
+static bool take_event(struct gci_listener *listener, int fd)
 {
-    return (const int *)what >= listener->sockets &&
-           (const int *)what < listener->sockets + listener->n_sockets;
+    if (fd == listener->wake) {
+        return false;
+    }
+    if (is_socket(listener, fd)) {
+        accept_all(listener, fd);
+    } else {
+        hand_over(listener, fd);
+    }
+    return true;
 }
 
 static void *accept_main(void *arg)
 {
     struct gci_listener *listener = arg;
     struct epoll_event events[AT_ONCE];
+    bool going = true;
 
-    for (;;) {
-        int n = epoll_wait(listener->epoll, events, AT_ONCE, patience(listener));
+    while (going) {
+        int n = epoll_wait(listener->epoll, events, AT_ONCE,
+                           listener->paused ? OUT_OF_FDS_MS : patience(listener));
         if (listener->paused) {
-            pause_accepting(listener, false);
+            (void)pause_accepting(listener, false);
         }
-        for (int i = 0; i < n; i++) {
-            void *what = events[i].data.ptr;
-            if (what == &listener->wake) {
-                return NULL;
-            }
-            if (is_socket(listener, what)) {
-                accept_all(listener, *(int *)what);
-            } else {
-                hand_over(listener, what);
-            }
+        for (int i = 0; i < n && going; i++) {
+            going = take_event(listener, events[i].data.fd);
         }
-        drop_overdue(listener);
+        while (patience(listener) == 0) {
+            drop_oldest(listener);
+        }
     }
+    return NULL;
 }
 
 /* -- its life --------------------------------------------------------------------------------- */
@@ -384,9 +481,8 @@ static void *accept_main(void *arg)
 int gci_listener_start(struct gci_listener *listener, grpc_c_server *server)
 {
     listener->server = server;
-    watch(listener, listener->wake, &listener->wake, EPOLLIN);
-    pause_accepting(listener, false);
-    if (gci_thread_start(&listener->thread, accept_main, listener, "grpc-c/accept") != 0) {
+    if (!watch(listener, listener->wake, EPOLLIN) || !pause_accepting(listener, false) ||
+        gci_thread_start(&listener->thread, accept_main, listener, "grpc-c/accept") != 0) {
         return -1;
     }
     listener->running = true;
@@ -405,9 +501,8 @@ void gci_listener_stop(struct gci_listener *listener)
         pthread_join(listener->thread, NULL);
         listener->running = false;
     }
-    while (listener->silent.next != &listener->silent) {
-        close(listener->silent.next->fd);
-        forget(listener->silent.next);
+    while (listener->oldest != NOBODY) {
+        drop_oldest(listener);
     }
     close_from(listener, 0);
 }
@@ -426,6 +521,6 @@ void gci_listener_destroy(struct gci_listener *listener)
     }
     grpc_server_credentials_release(listener->credentials);
     pthread_mutex_destroy(&listener->lock);
-    free(listener->peers);
+    free(listener->connections);
     free(listener);
 }

@@ -8,10 +8,11 @@
  *
  *   connection   entered by                      its descriptor is
  *   SILENT       accept                          the listener's
- *   (core's)     its first byte came             core's, which closes it
- *   (gone)       no byte in handshake_timeout_ms closed
+ *   (core's)     33 bytes came, or its end       core's, which closes it
+ *   (gone)       neither did in time             closed
  *
- * One thread accepts and waits for first bytes. Core knows such a connection's peer only as
+ * So many bytes an HTTP/2 client begins with; the time is handshake_timeout_ms. One thread accepts
+ * and waits for them. Core knows such a connection's peer only as
  * "fd:N": who that is, is kept here until the number is another's.
  */
 #ifndef GRPC_C_SRC_LISTENER_H
@@ -27,8 +28,9 @@ struct addrinfo;
 /* Errors: an errno, or that of getaddrinfo, which is negative; gai_strerror knows it. */
 
 /*
- * Listens on all addresses of the name, making *listener where it is NULL. Port "0": any free one,
- * the same for all of them. *port may be NULL. 0 or an error, with nothing added.
+ * Listens on all addresses of the name, making *listener where it is NULL; 0.0.0.0, like ::, is
+ * every address of both kinds. Port "0": any free one, the same for all of them. *port may be NULL.
+ * 0 or an error, with nothing added.
  */
 int gci_listener_add(struct gci_listener **listener, const char *host, const char *port_name,
                      int *port);

@@ -307,6 +307,11 @@ bool grpc_c_received_bytes(const grpc_c_received *received, size_t i, struct grp
     return true;
 }
 
+size_t grpc_c_received_size(const grpc_c_received *received)
+{
+    return received == NULL ? 0 : received->buffer->data.raw.slice_buffer.length;
+}
+
 void grpc_c_received_release(grpc_c_received *received)
 {
     bool taken;

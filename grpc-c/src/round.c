@@ -7,12 +7,14 @@
  * program has its say (grpc_c_server_on_round_end): what it does for all calls of a round at once
  * answers them in the same round.
  *
- * A round is short: a few dozen events, or a quarter of that in answers, whichever comes first.
+ * A round is short: a few dozen events, a quarter of that in answers, or a millisecond, whichever
+ * comes first.
  * More at once would be cheaper still, but the client would have nothing to do meanwhile.
  */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <grpc/support/alloc.h>
 
@@ -20,8 +22,8 @@
 #include "listener.h"
 #include "server.h"
 
-#define EVENTS_MAX     64u
 #define ANSWERS_ENOUGH 16u
+#define ROUND_NS       INT64_C(1000000) /* after which no further event is taken */
 
 /* The queue whose round this thread is in. */
 static _Thread_local struct gci_queue *in_round;
@@ -35,6 +37,29 @@ bool gci_round_postpone(struct gci_call *call)
     }
     queue->answered[queue->n_answered++] = call;
     return true;
+}
+
+bool gci_round_watch_later(struct gci_call *call)
+{
+    struct gci_queue *queue = call->queue;
+
+    if (in_round != queue || queue->server->pool != NULL || queue->n_came == GCI_EVENTS_MAX) {
+        return false;
+    }
+    pthread_mutex_lock(&call->slot->lock);
+    call->in_flight++; /* so that it is there at the end */
+    pthread_mutex_unlock(&call->slot->lock);
+    queue->came[queue->n_came++] = call;
+    return true;
+}
+
+static void watch_open_ones(struct gci_queue *queue)
+{
+    for (unsigned i = 0; i < queue->n_came; i++) {
+        gci_call_watch_close(queue->came[i]);
+        gci_call_event_done(queue->came[i]);
+    }
+    queue->n_came = 0;
 }
 
 /* -- sockets ---------------------------------------------------------------------------------- */
@@ -67,10 +92,7 @@ static void add_socket(struct sockets *sockets, const struct gci_call *call)
     sockets->list[sockets->n++].several = false;
 }
 
-/*
- * Nothing is lost where the socket is closed meanwhile, or its number another connection's: that
- * one is held back for a moment.
- */
+/* A call keeps its connection's socket open. */
 static void cork(const struct sockets *sockets, int on)
 {
     for (unsigned i = 0; i < sockets->n; i++) {
@@ -106,6 +128,29 @@ static void send_answers(struct gci_queue *queue)
 
 /* -- rounds ----------------------------------------------------------------------------------- */
 
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Those that are there by now, as far as a round goes. */
+static enum gci_taken take_more(struct gci_queue *queue)
+{
+    int64_t end = now_ns() + ROUND_NS;
+    enum gci_taken taken = GCI_TAKEN;
+
+    for (unsigned i = 1; taken == GCI_TAKEN && i < GCI_EVENTS_MAX; i++) {
+        if (queue->n_answered >= ANSWERS_ENOUGH || now_ns() >= end) {
+            break;
+        }
+        taken = gci_poller_take(&queue->poller, gpr_inf_past(GPR_CLOCK_MONOTONIC));
+    }
+    return taken;
+}
+
 bool gci_round_take(struct gci_poller *poller)
 {
     struct gci_queue *queue = gci_container_of(poller, struct gci_queue, poller);
@@ -114,9 +159,8 @@ bool gci_round_take(struct gci_poller *poller)
 
     in_round = queue;
     taken = gci_poller_take(poller, gpr_inf_future(GPR_CLOCK_MONOTONIC));
-    for (unsigned i = 1; taken == GCI_TAKEN && i < EVENTS_MAX && queue->n_answered < ANSWERS_ENOUGH;
-         i++) {
-        taken = gci_poller_take(poller, gpr_inf_past(GPR_CLOCK_MONOTONIC));
+    if (taken == GCI_TAKEN) {
+        taken = take_more(queue);
     }
     if (end->run != NULL) {
         end->run(end->user);
@@ -125,5 +169,6 @@ bool gci_round_take(struct gci_poller *poller)
     if (queue->n_answered > 0) {
         send_answers(queue);
     }
+    watch_open_ones(queue);
     return taken != GCI_QUEUE_SHUT;
 }

@@ -254,7 +254,7 @@ int grpc_c_server_slice_field(grpc_c_server *server, const char *path, unsigned 
 
 void grpc_c_server_on_round_end(grpc_c_server *server, void (*run)(void *user), void *user)
 {
-    GCI_CHECK(server->state == GCI_SETUP);
+    GCI_CHECK(server->state == GCI_SETUP && server->pool == NULL);
     server->round_end = (struct gci_round_end){run, user};
 }
 

@@ -47,6 +47,7 @@ struct gci_share {
 };
 
 #define GCI_ANSWERED_MAX 64u
+#define GCI_EVENTS_MAX   64u /* in a round */
 
 /* One poller's share of the server. Spare call objects are touched by that thread alone,
  * and are not kept where workers may free them. */
@@ -57,6 +58,8 @@ struct gci_queue {
     unsigned n_spare;
     struct gci_call *answered[GCI_ANSWERED_MAX]; /* in this round; see round.c */
     unsigned n_answered;
+    struct gci_call *came[GCI_EVENTS_MAX]; /* and may be open at its end */
+    unsigned n_came;
 };
 
 /* What the program does at the end of each round; NULL: nothing. */
@@ -121,6 +124,9 @@ bool gci_round_take(struct gci_poller *poller);
  * call's queue, or no room in it. Under the call's lock.
  */
 bool gci_round_postpone(struct gci_call *call);
+
+/* Leaves it to the end of the round to watch for the call's cancellation; false as above. */
+bool gci_round_watch_later(struct gci_call *call);
 
 /* On the queue's thread. */
 struct gci_share *gci_share_of(struct gci_queue *queue, const struct gci_method *method);

@@ -22,7 +22,7 @@
 #define ENVELOPE_BYTES   1024         /* what a request may hold beside its payload */
 #define RECEIVE_LEAST    (4ull << 20) /* bytes; gRPC's default, for messages that hold no payload */
 #define QUOTA_LEAST      (512ull << 20) /* bytes; the shim's default */
-#define QUOTA_IN_FLIGHT  4              /* of the largest messages, received at once */
+#define QUOTA_IN_FLIGHT  4 /* of the largest messages, received or being written at once */
 #define STOP_MS_A_SECOND 1000u
 
 static const char *const services[] = {

@@ -123,6 +123,7 @@ static bool put_together(struct append_call *a, const struct grpc_c_bytes *bytes
     }
     a->append.payload = &a->whole;
     a->append.n_payload = 1;
+    grpc_c_received_release(grpc_c_call_take_bytes(a->call));
     return true;
 }
 

@@ -5,6 +5,7 @@
  * came in pieces is put together. Several of a stream may be in the store at once; its queue keeps
  * them in order, and a batch that is done waits here for those before it.
  */
+#include <assert.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,12 +58,13 @@ struct measure {
 
 static struct measure measure_payloads(const grpc_c_received *payloads)
 {
-    struct measure m = {.cost = PAYLOAD_COST};
+    struct measure m = {.cost = PAYLOAD_COST + grpc_c_received_size(payloads)};
     struct grpc_c_bytes bytes;
     for (; grpc_c_received_bytes(payloads, m.n_payloads, &bytes); m.n_payloads++) {
         m.in_pieces += bytes.n_pieces > 1 ? bytes.length : 0;
-        m.cost += PAYLOAD_COST + bytes.length;
+        m.cost += PAYLOAD_COST;
     }
+    m.cost += m.in_pieces;
     return m;
 }
 
@@ -86,6 +88,7 @@ static void set_records(struct batch *b)
         if (bytes.n_pieces == 1) {
             b->records[i].payload = bytes.pieces[0];
         } else if (bytes.n_pieces > 1) {
+            assert(whole != NULL); /* batch_create has seen the same */
             b->records[i].payload = put_together(&bytes, &whole);
         }
     }

@@ -5,18 +5,21 @@
  * divided: one that has more parts than a gathered write is written in several, and published, or
  * undone, as a whole.
  *
- * Who finds no writer becomes it, and stays it until the queue is empty. While it writes, others
- * queue: their records make the next batch. A record is answered after its write; one that is to be
- * SYNCED goes on to sync.c.
+ * Who finds no writer becomes it, and stays it until the queue is empty, or for some writes. While
+ * it writes, others queue: their records make the next batch. A record is answered after its write;
+ * one that is to be SYNCED goes on to sync.c.
  */
 #include <assert.h>
 #include <endian.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "checksum.h"
 #include "clock.h"
 #include "log.h"
 #include "store.h"
+
+#define WRITES_MAX 16u
 
 void plsi_appends_push(struct plsi_appends *list, struct pls_append *append)
 {
@@ -349,9 +352,15 @@ static void submit(pls_store *store)
     }
 }
 
+/* The writer is a caller, who has more to do: where others go on and on, an I/O thread takes over.
+ */
 static void write_queued(pls_store *store)
 {
-    for (;;) {
+    for (unsigned n = 0;; n++) {
+        if (n == WRITES_MAX) {
+            pls_dir_run(store->dir, &store->write_job);
+            return;
+        }
         switch (take_batch(store)) {
         case NOTHING:
             return;
@@ -366,6 +375,11 @@ static void write_queued(pls_store *store)
             end_write(store);
         }
     }
+}
+
+void plsi_write_job(struct pls_job *job)
+{
+    write_queued((pls_store *)((char *)job - offsetof(pls_store, write_job)));
 }
 
 void plsi_append_resume(pls_store *store, enum pls_code code)

@@ -74,6 +74,7 @@ static pls_store *store_create(pls_dir *dir, const char *name)
     atomic_init(&store->references, 1);
     atomic_init(&store->status, PLSI_OPEN);
     store->rotate_job.run = plsi_rotate_job;
+    store->write_job.run = plsi_write_job;
     store->sync_job.run = plsi_sync_job;
     store->finish_job.run = plsi_finish_job;
     plsi_table_init(&store->table);

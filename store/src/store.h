@@ -86,6 +86,7 @@ struct pls_store {
     bool finishing;
     struct plsi_batch batch;
     struct pls_job rotate_job;
+    struct pls_job write_job;
     struct pls_job sync_job;
     struct pls_job finish_job;
 };
@@ -151,6 +152,8 @@ enum pls_code plsi_next_segment(pls_store *store, struct pls_error *error);
 void plsi_set_active(pls_store *store, struct plsi_segment *segment);
 /* The job that gives a waiting writer its next segment. */
 void plsi_rotate_job(struct pls_job *job);
+/* Goes on as the writer; in append.c. */
+void plsi_write_job(struct pls_job *job);
 
 /* -- finish.c -- */
 

@@ -643,7 +643,7 @@ static void a_replaced_block_is_what_the_next_is_made_of(void **state)
 {
     struct fixture *fx = *state;
     struct plsi_blocks *blocks = &fx->dir->blocks;
-    const uint64_t file = plsi_blocks_file(blocks), n = PLSI_BLOCK_SETS * PLSI_BLOCK_WAYS;
+    const uint64_t file = plsi_blocks_file(blocks), n = (uint64_t)PLSI_BLOCK_SETS * PLSI_BLOCK_WAYS;
     for (uint64_t i = 0; i < n; i++) {
         struct plsi_buffer *block = plsi_blocks_create(blocks);
         assert_non_null(block);

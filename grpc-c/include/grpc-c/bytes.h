@@ -53,6 +53,9 @@ typedef struct grpc_c_received grpc_c_received;
 GRPC_C_API bool grpc_c_received_bytes(const grpc_c_received *received, size_t i,
                                       struct grpc_c_bytes *bytes);
 
+/* Bytes that are kept for the values: those of the whole message. Takes NULL. */
+GRPC_C_API size_t grpc_c_received_size(const grpc_c_received *received);
+
 /* On any thread, also after the server is gone. Takes NULL. */
 GRPC_C_API void grpc_c_received_release(grpc_c_received *received);
 

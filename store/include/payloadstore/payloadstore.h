@@ -188,11 +188,11 @@ struct pls_append {
     struct pls_ref ref; /* the answer, set before done(append, PLS_OK) */
 
     struct pls_append *next; /* from here on private */
-    enum pls_code refusal;
     struct plsi_segment *segment;
     struct pls_record *records;
     size_t n_records;
     uint64_t bytes;
+    enum pls_code refusal;
     uint8_t prefix[4];
 };
 
