@@ -4,8 +4,9 @@
 #include "compact.h"
 #include "google/protobuf/wrappers.pb-c.h"
 
-#define PER_MESSAGE 4096u /* live refs: at most 30 bytes each, an eighth of 1 MiB */
-#define AT_ONCE     256u  /* relocations told at a time */
+/* Live refs: so many that a server looks at them in some hundred microseconds. */
+#define PER_MESSAGE 1024u
+#define AT_ONCE     256u /* relocations told at a time */
 
 /* A message's live refs; on the heap, some hundred KiB. */
 struct live {
