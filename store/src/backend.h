@@ -84,6 +84,8 @@ struct plsi_backend_ops {
     /* What was appended before is on the device afterwards. After a failure nothing is known of it.
      */
     enum pls_code (*sync)(struct plsi_blob *blob);
+    /* Says that these bytes will be synced soon: so that the device is not idle until then. */
+    void (*write_behind)(struct plsi_blob *blob, uint64_t offset, uint64_t length);
     enum pls_code (*truncate)(struct plsi_blob *blob, uint64_t size);
     /*
      * Reads up to `length` bytes; *got is fewer at the end of the blob only. With PLSI_NO_WAIT

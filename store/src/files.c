@@ -134,6 +134,11 @@ static enum pls_code file_sync(struct plsi_blob *blob)
     return code_of(plsi_sys_fdatasync(file_of(blob)->fd));
 }
 
+static void file_write_behind(struct plsi_blob *blob, uint64_t offset, uint64_t length)
+{
+    plsi_sys_write_behind(file_of(blob)->fd, offset, length);
+}
+
 static enum pls_code file_truncate(struct plsi_blob *blob, uint64_t size)
 {
     int error;
@@ -391,6 +396,7 @@ static const struct plsi_backend_ops files_ops = {
     .append = file_append,
     .put = file_put,
     .sync = file_sync,
+    .write_behind = file_write_behind,
     .truncate = file_truncate,
     .read = file_read,
 };

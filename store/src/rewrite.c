@@ -17,8 +17,9 @@
 #include "log.h"
 #include "store.h"
 
-#define PROGRESS_MS 250
-#define WAIT_NS     INT64_C(20000000) /* between two looks at whether to go on */
+#define PROGRESS_MS  250
+#define BEHIND_BYTES (UINT64_C(4) << 20) /* written to an output between two pushes to the disk */
+#define WAIT_NS      INT64_C(20000000)   /* between two looks at whether to go on */
 
 /* Where the outputs stood before a victim, to go back to. */
 struct checkpoint {
@@ -154,6 +155,17 @@ static enum pls_code output_for_record(struct plsi_rewrite *rw, struct plsi_segm
     return PLS_OK;
 }
 
+/* The disk begins while the next records are read: the sync at the end has less to wait for, and
+ * what others append is not behind all of it at once. */
+static void push_behind(struct plsi_segment *segment, uint64_t before, uint64_t end)
+{
+    uint64_t from = before - before % BEHIND_BYTES;
+    uint64_t to = end - end % BEHIND_BYTES;
+    if (to > from) {
+        segment->blob->ops->write_behind(segment->blob, from, to - from);
+    }
+}
+
 /* Bytes behind the end of an output; its entries are added by the caller. */
 static enum pls_code write_bytes(struct plsi_rewrite *rw, struct plsi_segment *segment, void *data,
                                  size_t length)
@@ -166,6 +178,7 @@ static enum pls_code write_bytes(struct plsi_rewrite *rw, struct plsi_segment *s
     }
     atomic_store(&segment->bytes, end + length);
     atomic_store(&segment->end, end + length);
+    push_behind(segment, end, end + length);
     return PLS_OK;
 }
 

@@ -25,6 +25,9 @@ ssize_t plsi_sys_pwrite(int fd, const void *buffer, size_t length, uint64_t offs
 ssize_t plsi_sys_pwritev(int fd, const struct iovec *iov, int n, uint64_t offset);
 int plsi_sys_fdatasync(int fd);
 int plsi_sys_fsync(int fd);
+/* Has the disk begin with these bytes; a hint, and nothing is told of it: an error is the next
+ * fdatasync's to tell. */
+void plsi_sys_write_behind(int fd, uint64_t offset, uint64_t length);
 int plsi_sys_ftruncate(int fd, uint64_t size);
 int plsi_sys_fstat(int fd, struct stat *st);
 int plsi_sys_fstatat(int dirfd, const char *name, struct stat *st);
