@@ -28,5 +28,5 @@ foreach(test IN ITEMS load compare growth mixed suite)
     set_tests_properties(${test} PROPERTIES
         LABELS "integration;tools"
         TIMEOUT 300
-        ENVIRONMENT "TEST_SERVER=$<TARGET_FILE:payloadstored>;TEST_LOAD=$<TARGET_FILE:load>;TEST_CORE=$<TARGET_FILE:bare_core>;TEST_BARE=$<TARGET_FILE:bare_send>;TEST_TOOLS=${PAYLOADSTORE_TOOLS};TEST_WORK=${test_work};PYTHONUNBUFFERED=1")
+        ENVIRONMENT "TEST_SERVER=$<TARGET_FILE:payloadstored>;TEST_LOAD=$<TARGET_FILE:load>;TEST_CORE=$<TARGET_FILE:bare_core>;TEST_BARE=$<TARGET_FILE:bare_send>;TEST_COMPACT=$<TARGET_FILE:mixed_compact>;TEST_TOOLS=${PAYLOADSTORE_TOOLS};TEST_WORK=${test_work};PYTHONUNBUFFERED=1")
 endforeach()
