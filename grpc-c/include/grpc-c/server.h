@@ -1,7 +1,8 @@
 /*
  * The server: listeners, services, and the calls that arrive.
  *
- * Threads. The server owns `pollers` threads, which take what comes from the network. Each callback
+ * Threads. The server owns `pollers` threads, which take what comes from the network, and one that
+ * accepts plaintext connections. Each callback
  * of a handler struct, and each callback given with a call, runs on one of them and must not block:
  * while it does, every call of that poller stands still. A handler that has to wait either returns,
  * and lets whoever ends the wait finish the call from another thread; or the server is given
@@ -11,12 +12,13 @@
  * different calls do overlap. Every function that takes a grpc_c_call may be called from any
  * thread, also outside a callback.
  *
- * How many. A poller is a thread that seldom waits: two are enough for some 80,000 small calls a
- * second, and more than there are processors only cost. Workers wait: as many as calls shall block
- * at a time. At most `worker_line` calls wait for one; what arrives beyond is answered
- * RESOURCE_EXHAUSTED, and its handler is not called, nor where the call was cancelled or its
- * deadline passed as it waited. While a worker is blocked in a handler grpc_c_call_cancelled tells
- * of cancellation at once; on_cancel, like all callbacks, comes after it has returned.
+ * How many. A poller is a thread that seldom waits: one is enough for some 100,000 small calls a
+ * second and costs least a call, two for half as many more where processors are idle. Workers wait:
+ * as many as calls shall block at a time. At most `worker_line` calls wait for one; what arrives
+ * beyond is answered RESOURCE_EXHAUSTED, and its handler is not called, nor where the call was
+ * cancelled or its deadline passed as it waited. While a worker is blocked in a handler
+ * grpc_c_call_cancelled tells of cancellation at once; on_cancel, like all callbacks, comes after
+ * it has returned.
  *
  * Life of a call:
  *
@@ -75,7 +77,7 @@ struct grpc_c_server_options {
     enum grpc_c_compression compression; /* of answers, to clients that take it */
 
     /* connections; times are milliseconds */
-    unsigned handshake_timeout_ms; /* a new one is dropped if it is not gRPC by then; 0: 20,000 */
+    unsigned handshake_timeout_ms; /* a new one is dropped if it has not begun by then; 0: 20,000 */
     unsigned
         max_concurrent_streams; /* calls at a time on one; more wait at the client; 0: no limit */
     unsigned keepalive_ms;      /* ping an idle peer after this time; 0: 20,000 */
