@@ -461,6 +461,7 @@ static void queue_appends(pls_store *store, struct pls_append *const *appends, s
 {
     struct plsi_appends refused = {0};
     struct pls_append *append;
+    plsi_pace_called(&store->dir->pace);
     pthread_mutex_lock(&store->queue_lock);
     for (size_t i = 0; i < n; i++) {
         push_or_refuse(store, appends[i], &refused);

@@ -15,9 +15,10 @@
 
 #include "segment.h"
 
-#define PLSI_CHECK_BYTES  (1u << 20)  /* of a buffer that records go through as fast as they can */
-#define PLSI_SPAN_RECORDS 4096u       /* at most */
-#define PLSI_SPAN_GAP     (16u << 10) /* bytes between two records that are still read together */
+#define PLSI_CHECK_BYTES  (1u << 20)   /* of a buffer that records go through as fast as they can */
+#define PLSI_PIECE_BYTES  (128u << 10) /* of that buffer where others are to get their turn */
+#define PLSI_SPAN_RECORDS 4096u        /* at most */
+#define PLSI_SPAN_GAP     (16u << 10)  /* bytes between two records that are still read together */
 
 struct plsi_record {
     uint64_t i; /* its number in the segment */

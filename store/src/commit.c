@@ -126,6 +126,8 @@ static enum pls_code rewrite_all(struct plsi_rewrite *rw)
 {
     struct pls_compact *compact = rw->compact;
     enum pls_code code = plsi_plan(rw);
+    plsi_pace_begin(&rw->store->dir->pace);
+    rw->piece_ns = plsi_now_ns();
     for (size_t i = 0; i < compact->n_victims && code == PLS_OK; i++) {
         if (!compact->victims[i].keep) {
             code = plsi_rewrite_victim(rw, &compact->victims[i]);

@@ -93,6 +93,8 @@ struct plsi_rewrite {
     void *report_arg;
     struct pls_compact_progress progress;
     int64_t reported_ms;
+    int64_t piece_ns;           /* when the last piece was begun, or the copying */
+    bool resting;               /* between pieces, which are small ones then: others call */
     struct plsi_victim *victim; /* the one being rewritten */
     bool check_only;            /* a dry run, or a victim of which one record was found damaged */
     struct plsi_check check;    /* of the victim; its buffer has PLSI_CHECK_BYTES */

@@ -149,6 +149,7 @@ bool plsi_ref_possible(const struct pls_ref *ref)
 
 void pls_read(pls_store *store, struct pls_read *read)
 {
+    plsi_pace_called(&store->dir->pace);
     read->view = (struct pls_view){0};
     read->segment = NULL;
     enum pls_code code = plsi_store_check(store, NULL);
@@ -269,6 +270,7 @@ static bool read_run(pls_store *store, struct pls_read *reads, size_t n, size_t 
 void pls_read_batch(pls_store *store, struct pls_read *reads, size_t n)
 {
     size_t length, bytes;
+    plsi_pace_called(&store->dir->pace);
     for (size_t i = 0; i < n; i += length) {
         length = run_length(&reads[i], n - i, &bytes);
         if (read_run(store, &reads[i], length, bytes)) {

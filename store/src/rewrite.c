@@ -18,7 +18,7 @@
 #include "store.h"
 
 #define PROGRESS_MS  250
-#define BEHIND_BYTES (UINT64_C(4) << 20) /* written to an output between two pushes to the disk */
+#define BEHIND_BYTES (UINT64_C(1) << 20) /* written to an output between two pushes to the disk */
 #define WAIT_NS      INT64_C(20000000)   /* between two looks at whether to go on */
 
 /* Where the outputs stood before a victim, to go back to. */
@@ -40,20 +40,31 @@ static void report(struct plsi_rewrite *rw, uint64_t records, uint64_t bytes)
 
 /* -- the pace ---------------------------------------------------------------------------------- */
 
+/* When the next piece, of so many bytes, may begin. */
+static int64_t next_turn(struct plsi_rewrite *rw, size_t bytes)
+{
+    pls_dir *dir = rw->store->dir;
+    uint64_t rate = dir->options.compaction_max_bytes_per_second;
+    int64_t now = plsi_now_ns();
+    int64_t rest = plsi_pace_rest(&dir->pace, now - rw->piece_ns);
+    int64_t turn = rate > 0 ? plsi_pace_turn(&dir->pace, rate, bytes) : now;
+    rw->resting = rest > 0;
+    return turn > now + rest ? turn : now + rest;
+}
+
 /* Asked before every read of what is to be copied: waits where there is a pace to keep, and says
  * why the run must end. */
 static enum pls_code wait_for_turn(struct plsi_rewrite *rw, size_t bytes)
 {
-    pls_dir *dir = rw->store->dir;
-    uint64_t rate = dir->options.compaction_max_bytes_per_second;
     enum pls_code code = plsi_rewrite_interrupted(rw);
-    int64_t turn = rate > 0 && code == PLS_OK ? plsi_pace_turn(&dir->pace, rate, bytes) : 0;
+    int64_t turn = code == PLS_OK ? next_turn(rw, bytes) : 0;
     int64_t left;
-    while (turn > 0 && code == PLS_OK && (left = turn - plsi_now_ns()) > 0) {
+    while (code == PLS_OK && (left = turn - plsi_now_ns()) > 0) {
         nanosleep(&(struct timespec){.tv_nsec = left < WAIT_NS ? left : WAIT_NS}, NULL);
         report(rw, 0, 0);
         code = plsi_rewrite_interrupted(rw);
     }
+    rw->piece_ns = plsi_now_ns();
     return code;
 }
 
@@ -297,7 +308,7 @@ static enum pls_code rewrite_large(struct plsi_rewrite *rw)
     size_t part = 1;
     while (code == PLS_OK && part > 0 && pieces.done < length) {
         uint64_t left = length - pieces.done;
-        code = wait_for_turn(rw, left < PLSI_CHECK_BYTES ? (size_t)left : PLSI_CHECK_BYTES);
+        code = wait_for_turn(rw, left < rw->check.room ? (size_t)left : rw->check.room);
         part = code == PLS_OK ? plsi_check_piece(&rw->check, &pieces) : 0;
         if (part > 0 && segment != NULL) {
             code = write_bytes(rw, segment, rw->check.buffer, part);
@@ -367,12 +378,13 @@ static enum pls_code rewrite_records(struct plsi_rewrite *rw)
     enum pls_code code = PLS_OK;
     uint64_t i = plsi_victim_next(rw->victim, 0);
     while (code == PLS_OK && i < rw->victim->n_records) {
+        rw->check.room = rw->resting ? PLSI_PIECE_BYTES : PLSI_CHECK_BYTES;
         enum pls_code found = gather_span(rw, &i);
         if (found != PLS_OK) {
             return index_lost(rw, found);
         }
         uint64_t n = rw->check.n, bytes = live_bytes_of(&rw->check);
-        code = rw->check.length > PLSI_CHECK_BYTES ? rewrite_large(rw) : rewrite_span(rw);
+        code = rw->check.length > rw->check.room ? rewrite_large(rw) : rewrite_span(rw);
         report(rw, n, bytes);
     }
     return code;

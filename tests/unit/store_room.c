@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "dir.h"
 #include "sys.h"
 
 enum { TOTAL = 1 << 30, RESERVE = 8 << 20, SMALL = 1000 };
@@ -582,11 +584,45 @@ static void the_pace_is_all_stores_together(void **state)
     pls_store *other;
     set_pace(fx, 512);
     assert_int_equal(pls_store_open(fx->dir, "other", 0, &other, &error), PLS_OK);
-    struct pls_ref a = put_filled(fx->store, 900 * KIB, 1), b = put_filled(other, 10, 2);
+    struct pls_ref a = put_filled(fx->store, 100 * KIB, 1), b = put_filled(other, 10, 2);
     assert_int_equal(run_until_it_waits(fx->store, &a, 1), PLS_OK); /* nothing came before it */
     assert_int_equal(run_until_it_waits(other, &b, 1), PLS_CANCELLED);
     assert_filled(other, &b, 2);
     pls_store_release(other);
+}
+
+static bool calls_are_seen(struct fixture *fx)
+{
+    return atomic_exchange(&fx->dir->pace.called, false);
+}
+
+static void appends_and_reads_give_a_compaction_rest(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref ref = put_filled(fx->store, 100, 1);
+    assert_true(calls_are_seen(fx));
+    assert_filled(fx->store, &ref, 1);
+    assert_true(calls_are_seen(fx));
+    assert_false(calls_are_seen(fx));
+}
+
+static void a_rest_lasts_as_the_piece_did_and_only_while_somebody_calls(void **state)
+{
+    struct plsi_pace pace;
+    const int64_t ms = 1000000;
+    (void)state;
+    plsi_pace_init(&pace);
+    assert_int_equal(plsi_pace_rest(&pace, 1000), 0);
+    plsi_pace_called(&pace);
+    assert_int_equal(plsi_pace_rest(&pace, 1000), 3000);
+    assert_int_equal(plsi_pace_rest(&pace, 1000), 3000); /* of late */
+    assert_int_equal(plsi_pace_rest(&pace, 900 * ms), 2 * ms);
+    nanosleep(&(struct timespec){.tv_nsec = 110 * ms}, NULL);
+    assert_int_equal(plsi_pace_rest(&pace, 1000), 0);
+    plsi_pace_called(&pace);
+    plsi_pace_begin(&pace);
+    assert_int_equal(plsi_pace_rest(&pace, 1000), 0);
+    plsi_pace_fini(&pace);
 }
 
 static void a_compaction_at_a_pace_ends_as_any_other(void **state)
@@ -637,6 +673,8 @@ int main(void)
         ROOM_TEST(a_compaction_that_waits_for_its_pace_can_be_cancelled),
         ROOM_TEST(the_pace_is_all_stores_together),
         ROOM_TEST(a_compaction_at_a_pace_ends_as_any_other),
+        ROOM_TEST(appends_and_reads_give_a_compaction_rest),
+        cmocka_unit_test(a_rest_lasts_as_the_piece_did_and_only_while_somebody_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

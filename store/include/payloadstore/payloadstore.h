@@ -69,7 +69,8 @@ struct pls_options {
      * compaction, seal and claim may use; 512 MiB, or 5 % of the file system where that is less. Or
      * PLS_RESERVE_NONE. */
     uint64_t reserve_bytes;
-    /* That compactions copy, all stores' together; no limit. Each byte is read and written once. */
+    /* That compactions copy, all stores' together; no limit. Each byte is read and written once.
+     * While others append or read, a compaction rests for three quarters of its time anyhow. */
     uint64_t compaction_max_bytes_per_second;
     pls_log_fn *log; /* NULL: nothing is logged */
     void *log_arg;
