@@ -188,6 +188,7 @@ static enum pls_code file_wrap(int fd, struct plsi_blob **blob, struct pls_error
         plsi_sys_close(fd);
         return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
     }
+    plsi_sys_no_atime(fd);
     *file = (struct file){.blob.ops = &files_ops, .fd = fd};
     *blob = &file->blob;
     return PLS_OK;

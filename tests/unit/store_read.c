@@ -2,7 +2,10 @@
 #include "store_fixture.h"
 
 #include <endian.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "sys.h"
 
@@ -253,6 +256,25 @@ static void a_view_of_a_batch_outlives_its_store_and_the_others(void **state)
     pls_view_release(&views[1]);
 }
 
+/* -- what a read leaves alone ------------------------------------------------------------------ */
+
+static void a_read_does_not_note_when_it_was(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref ref = put_text(fx->store, "payload");
+    const struct timespec long_ago[2] = {{.tv_sec = 1000000}, {.tv_nsec = UTIME_OMIT}};
+    char path[PATH_MAX + 32];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/s/payload_0000.dat", fx->path);
+    for (int i = 0; i < 2; i++) { /* as made, and as opened */
+        assert_int_equal(utimensat(AT_FDCWD, path, long_ago, 0), 0);
+        assert_text(fx->store, &ref, "payload");
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_atim.tv_sec, 1000000);
+        fx_reopen(fx);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +293,7 @@ int main(void)
         STORE_TEST(what_is_wrong_with_one_of_a_batch_harms_no_other),
         STORE_TEST(records_side_by_side_are_read_at_once),
         STORE_TEST(a_view_of_a_batch_outlives_its_store_and_the_others),
+        STORE_TEST(a_read_does_not_note_when_it_was),
     };
     return cmocka_run_group_tests_name("store_read", tests, NULL, NULL);
 }
