@@ -208,6 +208,12 @@ bool grpc_c_call_write_lent(grpc_c_call *call, const ProtobufCMessage *message,
     return enqueue(call, __func__, gci_pack_lent(message, lent, n_lent), on_written, arg);
 }
 
+bool grpc_c_call_write_encoded(grpc_c_call *call, const struct grpc_c_lent *message,
+                               void (*on_written)(grpc_c_call *call, void *arg), void *arg)
+{
+    return enqueue(call, __func__, gci_lend(message), on_written, arg);
+}
+
 /* -- compression ------------------------------------------------------------------------------ */
 
 bool grpc_c_call_set_compression(grpc_c_call *handle, enum grpc_c_compression compression)

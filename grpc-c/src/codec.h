@@ -35,6 +35,9 @@ grpc_byte_buffer *gci_pack(const ProtobufCMessage *message);
 grpc_byte_buffer *gci_pack_lent(const ProtobufCMessage *message, const struct grpc_c_lent *lent,
                                 size_t n_lent);
 
+/* A message that is serialised already, over the memory it lies in. */
+grpc_byte_buffer *gci_lend(const struct grpc_c_lent *message);
+
 /*
  * Checks and unpacks. Takes `buffer`, also on failure. `overhead` bytes of heap may be taken above
  * the message's size on the wire; SIZE_MAX: no limit. The message is freed with

@@ -65,6 +65,15 @@ static grpc_slice lent_slice(const struct grpc_c_lent *lent)
     return grpc_slice_new_with_user_data((void *)lent->data, lent->length, loan_return, loan);
 }
 
+grpc_byte_buffer *gci_lend(const struct grpc_c_lent *message)
+{
+    grpc_slice slice = lent_slice(message);
+    grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
+
+    grpc_slice_unref(slice);
+    return buffer;
+}
+
 static bool is_range(const struct packer *packer, size_t i, const uint8_t *data, size_t length)
 {
     return packer->lent[i].data == data && packer->lent[i].length == length;

@@ -35,6 +35,7 @@ struct range {
 struct ranges {
     struct range *list;
     size_t n;
+    size_t most; /* that the budget has memory for */
     size_t room;
     size_t bytes; /* of all, tags included */
 };
@@ -154,6 +155,23 @@ static bool skip_field(struct reader *in, uint64_t tag, size_t *data)
     }
 }
 
+/* Two bytes on the wire can be a value: as protobuf-c's copies would be, they are held to a budget.
+ */
+static size_t values_most(size_t length, size_t overhead)
+{
+    size_t each = sizeof(struct range) + sizeof(struct grpc_c_bytes) + sizeof(struct iovec);
+
+    return (overhead > SIZE_MAX - length ? SIZE_MAX : overhead + length) / each;
+}
+
+static bool too_many(struct gci_error *error, const ProtobufCMessageDescriptor *type, size_t length)
+{
+    char what[64];
+
+    (void)snprintf(what, sizeof(what), "%zu bytes on the wire take too much memory", length);
+    return fail(error, GRPC_C_RESOURCE_EXHAUSTED, type, what);
+}
+
 static bool find(const grpc_slice_buffer *slices, const ProtobufCMessageDescriptor *type,
                  uint32_t number, struct ranges *ranges, struct gci_error *error)
 {
@@ -168,6 +186,9 @@ static bool find(const grpc_slice_buffer *slices, const ProtobufCMessageDescript
             return fail(error, GRPC_C_INVALID_ARGUMENT, type, "malformed message");
         }
         range.to = in.at;
+        if (tag == wanted && ranges->n == ranges->most) {
+            return too_many(error, type, slices->length);
+        }
         if (tag == wanted && !add_range(ranges, range)) {
             return fail(error, GRPC_C_RESOURCE_EXHAUSTED, type, "out of memory");
         }
@@ -263,13 +284,14 @@ ProtobufCMessage *gci_unpack_around(const ProtobufCMessageDescriptor *type,
                                     size_t overhead, grpc_c_received **received,
                                     struct gci_error *error)
 {
-    struct ranges ranges = {NULL, 0, 0, 0};
+    struct ranges ranges = {.list = NULL};
     ProtobufCMessage *message = NULL;
     size_t hidden; /* of a field that is not repeated the last one counts */
 
     GCI_CHECK(!gci_is_compressed(buffer));
     *received = NULL;
     buffer = put_together(buffer);
+    ranges.most = values_most(buffer->data.raw.slice_buffer.length, overhead);
     if (find(&buffer->data.raw.slice_buffer, type, field->id, &ranges, error)) {
         message = unpack_rest(type, &buffer->data.raw.slice_buffer, &ranges, overhead, error);
     }

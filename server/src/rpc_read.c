@@ -1,4 +1,5 @@
-/* Read: the payload goes out from the memory that the store read it into. */
+/* Read: the payload goes out from the memory that the store read it into; a small one, which is
+ * copied into the answer, is read into the call's own. */
 #include <stdlib.h>
 
 #include "errors.h"
@@ -9,6 +10,7 @@ struct read_call {
     const char *name; /* in the request */
     pls_store *store; /* held */
     struct pls_read read;
+    uint8_t room[]; /* of a small payload */
 };
 
 /* The transport has sent the bytes. */
@@ -49,11 +51,13 @@ void psd_read(grpc_c_call *call, const Payloadstore__V1__ReadRequest *request, v
         psd_fail(call, PLS_INVALID_ARGUMENT, name, "the request has no ref");
         return;
     }
-    struct read_call *r = calloc(1, sizeof *r);
+    bool small = request->ref->length < PSD_LEND_LEAST;
+    struct read_call *r = malloc(sizeof *r + (small ? PLS_ROOM(request->ref->length) : 0));
     if (r == NULL) {
         psd_fail(call, PLS_NO_MEMORY, name, NULL);
         return;
     }
+    *r = (struct read_call){.call = call, .name = name};
     struct pls_error error;
     enum pls_code code = pls_store_find(service->dir, name, &r->store, &error);
     if (code != PLS_OK) {
@@ -61,10 +65,9 @@ void psd_read(grpc_c_call *call, const Payloadstore__V1__ReadRequest *request, v
         psd_fail(call, code, name, error.text);
         return;
     }
-    r->call = call;
-    r->name = name;
-    r->read.ref = psd_ref_in(request->ref);
-    r->read.done = read_done;
-    r->read.data = r;
+    r->read = (struct pls_read){.ref = psd_ref_in(request->ref),
+                                .room = small ? r->room : NULL,
+                                .done = read_done,
+                                .data = r};
     pls_read(r->store, &r->read);
 }

@@ -2,14 +2,17 @@
  * ReadStream: refs in, their payloads or failures out, in order.
  *
  * A request is cut into chunks, one for each response: so many refs that their answer stays well
- * under 1 MiB, or one larger payload. A chunk's reads run at the same time; its answer goes out
- * once all are done and the chunks before it have gone, lent from the memory that the store read
- * into. As many chunks run as the stream may have charged: a peer that does not read stops its own.
+ * under 1 MiB, or one larger payload. A chunk's reads run at the same time, each into its place in
+ * the answer (read_results.h); that goes out from there once all are done and the chunks before it
+ * have gone. Where one has failed, or there is one larger payload, which stays in the memory that
+ * the store read it into, protobuf-c packs the answer. As many chunks run as the stream may have
+ * charged: a peer that does not read stops its own.
  */
 #include <stddef.h>
 #include <stdlib.h>
 
 #include "errors.h"
+#include "read_results.h"
 #include "stream.h"
 
 #define CHARGED_MAX (1u << 20)   /* bytes of chunks under way, beyond which none is begun */
@@ -17,21 +20,18 @@
 #define FAILURE_MAX 1200u        /* bytes: PSD_MESSAGE_MAX and what is around it */
 #define RESULT_COST 256u         /* bytes a result takes beside its payload */
 
-struct slot {
-    enum pls_code code;
-    Payloadstore__V1__ReadResult result;
-    struct psd_failure *failure;
-};
-
 struct chunk {
     struct chunk *next;
     struct read_stream *stream;
-    atomic_uint references; /* the stream's, and one for each payload that is lent */
+    atomic_uint references; /* the stream's, and one for each payload or answer that is lent */
     atomic_size_t running;  /* reads, and the step that starts them */
     atomic_bool done;
+    atomic_bool failed; /* one of the reads */
     size_t n;
-    struct pls_read *reads; /* behind the slots */
-    struct slot slots[];
+    enum pls_code *codes; /* behind the reads */
+    uint8_t *answer;      /* behind those; NULL: the payload has memory of its own */
+    size_t answer_bytes;
+    struct pls_read reads[];
 };
 
 struct read_stream {
@@ -44,14 +44,14 @@ struct read_stream {
 /* -- chunks ------------------------------------------------------------------------------------ */
 
 /* Takes its payloads along. */
-static void chunk_release(struct chunk *chunk)
+static void chunk_release(void *arg)
 {
+    struct chunk *chunk = arg;
     if (atomic_fetch_sub(&chunk->references, 1) > 1) {
         return;
     }
     for (size_t i = 0; i < chunk->n; i++) {
         pls_view_release(&chunk->reads[i].view);
-        free(chunk->slots[i].failure);
     }
     free(chunk);
 }
@@ -66,7 +66,10 @@ static void read_done(struct pls_read *read, enum pls_code code)
 {
     struct chunk *chunk = read->data;
     struct psd_stream *stream = &chunk->stream->base;
-    chunk->slots[read - chunk->reads].code = code;
+    chunk->codes[read - chunk->reads] = code;
+    if (code != PLS_OK) {
+        atomic_store(&chunk->failed, true);
+    }
     if (one_is_done(chunk)) {
         atomic_store(&chunk->done, true); /* which may be its end */
         psd_stream_run(stream);
@@ -74,25 +77,51 @@ static void read_done(struct pls_read *read, enum pls_code code)
     }
 }
 
-static struct chunk *chunk_create(struct read_stream *s, Payloadstore__V1__PayloadRef **refs,
-                                  size_t n)
+/* Whether a payload may be that long at all. */
+static bool is_possible(const Payloadstore__V1__PayloadRef *ref)
 {
+    return ref->length <= PLS_PAYLOAD_LIMIT;
+}
+
+static size_t answer_bytes(Payloadstore__V1__PayloadRef **refs, size_t n)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        bytes += is_possible(refs[i]) ? psd_result_bytes(refs[i]->length) : 0;
+    }
+    return bytes;
+}
+
+static void set_reads(struct chunk *chunk, Payloadstore__V1__PayloadRef **refs)
+{
+    uint8_t *result = chunk->answer;
+    for (size_t i = 0; i < chunk->n; i++) {
+        struct pls_read *read = &chunk->reads[i];
+        *read = (struct pls_read){.ref = psd_ref_in(refs[i]), .done = read_done, .data = chunk};
+        if (result != NULL && is_possible(refs[i])) {
+            read->room = psd_result_room(result, read->ref.length);
+            result += psd_result_bytes(read->ref.length);
+        }
+    }
+}
+
+/* `in_place`: the payloads are read into the answer, which is as large as the refs say, whatever
+ * there is. */
+static struct chunk *chunk_create(struct read_stream *s, Payloadstore__V1__PayloadRef **refs,
+                                  size_t n, bool in_place)
+{
+    size_t bytes = in_place ? answer_bytes(refs, n) : 0;
     struct chunk *chunk =
-        calloc(1, sizeof *chunk + n * (sizeof chunk->slots[0] + sizeof chunk->reads[0]));
+        malloc(sizeof *chunk + n * (sizeof chunk->reads[0] + sizeof *chunk->codes) + bytes);
     if (chunk == NULL) {
         return NULL;
     }
-    chunk->stream = s;
-    chunk->n = n;
-    chunk->reads = (struct pls_read *)&chunk->slots[n];
+    *chunk = (struct chunk){.stream = s, .n = n, .answer_bytes = bytes};
+    chunk->codes = (enum pls_code *)&chunk->reads[n];
+    chunk->answer = in_place ? (uint8_t *)&chunk->codes[n] : NULL;
     atomic_init(&chunk->references, 1);
     atomic_init(&chunk->running, n + 1);
-    for (size_t i = 0; i < n; i++) {
-        struct pls_read *read = &chunk->reads[i];
-        read->ref = psd_ref_in(refs[i]);
-        read->done = read_done;
-        read->data = chunk;
-    }
+    set_reads(chunk, refs);
     return chunk;
 }
 
@@ -111,8 +140,7 @@ static void chunk_start(struct chunk *chunk, pls_store *store)
 /* One that is too long for a payload can only fail. */
 static uint64_t cost_of(const Payloadstore__V1__PayloadRef *ref)
 {
-    bool fails = ref->length > PLS_PAYLOAD_LIMIT;
-    uint64_t length = fails || ref->length < FAILURE_MAX ? FAILURE_MAX : ref->length;
+    uint64_t length = !is_possible(ref) || ref->length < FAILURE_MAX ? FAILURE_MAX : ref->length;
     return RESULT_COST + length;
 }
 
@@ -149,7 +177,7 @@ static bool is_to_go_on(const struct read_stream *s)
 /* Also for a request without refs: it gets an answer without results. */
 static void start_chunk(struct read_stream *s, size_t n, uint64_t cost)
 {
-    struct chunk *chunk = chunk_create(s, s->request->refs + s->next_ref, n);
+    struct chunk *chunk = chunk_create(s, s->request->refs + s->next_ref, n, cost <= CHUNK_BYTES);
     if (chunk == NULL) {
         psd_stream_deny(&s->base, PLS_NO_MEMORY, NULL);
         return;
@@ -197,91 +225,103 @@ static void take_request(struct read_stream *s, Payloadstore__V1__ReadStreamRequ
 
 /* -- answers ----------------------------------------------------------------------------------- */
 
-/* The transport has sent the payload. */
-static void payload_sent(void *arg)
+static struct grpc_c_lent lend(struct chunk *chunk, const uint8_t *data, size_t length)
 {
-    chunk_release(arg);
+    atomic_fetch_add(&chunk->references, 1); /* until the transport has sent it */
+    return (struct grpc_c_lent){
+        .data = data, .length = length, .release = chunk_release, .arg = chunk};
 }
 
-/* The results' arrays, and what of them is lent. */
-struct answer {
-    Payloadstore__V1__ReadResult **results;
-    struct grpc_c_lent *lent;
-    size_t n_lent;
+/* All payloads lie where they belong. */
+static void send_in_place(struct read_stream *s, struct chunk *chunk)
+{
+    uint8_t *result = chunk->answer;
+    for (size_t i = 0; i < chunk->n; i++) {
+        result = psd_result_finish(result, chunk->reads[i].ref.length);
+    }
+    struct grpc_c_lent lent = lend(chunk, chunk->answer, chunk->answer_bytes);
+    grpc_c_call_write_encoded(s->base.call, &lent, psd_stream_on_written, &s->base);
+}
+
+/* A result as protobuf-c packs it. */
+struct packed {
+    Payloadstore__V1__ReadResult result;
+    struct psd_failure failure;
 };
 
-/* False where memory has run out. */
-static bool add_failure(struct slot *slot, const struct pls_ref *ref, const char *store)
+static void set_result(struct packed *packed, const struct chunk *chunk, size_t i,
+                       const char *store)
 {
-    slot->failure = malloc(sizeof *slot->failure);
-    if (slot->failure == NULL) {
-        return false;
-    }
-    psd_failure_init_ref(slot->failure, slot->code, store, ref);
-    slot->result.outcome_case = PAYLOADSTORE__V1__READ_RESULT__OUTCOME_FAILURE;
-    slot->result.failure = &slot->failure->message;
-    return true;
-}
-
-static void add_payload(struct answer *answer, struct chunk *chunk, size_t i)
-{
-    struct slot *slot = &chunk->slots[i];
-    const struct pls_view *view = &chunk->reads[i].view;
-    slot->result.outcome_case = PAYLOADSTORE__V1__READ_RESULT__OUTCOME_PAYLOAD;
-    slot->result.payload.data = (uint8_t *)view->data;
-    slot->result.payload.len = view->length;
-    if (view->length >= PSD_LEND_LEAST) {
-        answer->lent[answer->n_lent++] = (struct grpc_c_lent){
-            .data = view->data, .length = view->length, .release = payload_sent, .arg = chunk};
+    const struct pls_read *read = &chunk->reads[i];
+    payloadstore__v1__read_result__init(&packed->result);
+    if (chunk->codes[i] == PLS_OK) {
+        packed->result.outcome_case = PAYLOADSTORE__V1__READ_RESULT__OUTCOME_PAYLOAD;
+        packed->result.payload.data = (uint8_t *)read->view.data;
+        packed->result.payload.len = read->view.length;
+    } else {
+        psd_failure_init_ref(&packed->failure, chunk->codes[i], store, &read->ref);
+        packed->result.outcome_case = PAYLOADSTORE__V1__READ_RESULT__OUTCOME_FAILURE;
+        packed->result.failure = &packed->failure.message;
     }
 }
 
-/* False, with the stream denied, where that is no answer. */
-static bool add_result(struct read_stream *s, struct answer *answer, struct chunk *chunk, size_t i)
+/* Of several payloads none is so large that it is worth lending. */
+static void send_packed(struct read_stream *s, struct chunk *chunk,
+                        Payloadstore__V1__ReadResult **results)
 {
-    struct slot *slot = &chunk->slots[i];
-    payloadstore__v1__read_result__init(&slot->result);
-    if (slot->code == PLS_NO_STORE || slot->code == PLS_CLOSED) {
-        psd_stream_deny(&s->base, slot->code, NULL);
-        return false;
+    Payloadstore__V1__ReadStreamResponse response = PAYLOADSTORE__V1__READ_STREAM_RESPONSE__INIT;
+    struct grpc_c_lent lent;
+    size_t n_lent = 0;
+    response.results = results;
+    response.n_results = chunk->n;
+    if (chunk->answer == NULL && chunk->codes[0] == PLS_OK) {
+        lent = lend(chunk, chunk->reads[0].view.data, chunk->reads[0].view.length);
+        n_lent = 1;
     }
-    if (slot->code == PLS_OK) {
-        add_payload(answer, chunk, i);
-    } else if (!add_failure(slot, &chunk->reads[i].ref, s->base.name)) {
+    payloadstore__v1__payload_store__read_stream__send_lent(s->base.call, &response, &lent, n_lent,
+                                                            psd_stream_on_written, &s->base);
+}
+
+static void pack(struct read_stream *s, struct chunk *chunk)
+{
+    Payloadstore__V1__ReadResult **results =
+        malloc(chunk->n * sizeof(Payloadstore__V1__ReadResult *));
+    struct packed *packed = malloc(chunk->n * sizeof *packed);
+    if (results == NULL || packed == NULL) {
         psd_stream_deny(&s->base, PLS_NO_MEMORY, NULL);
-        return false;
+    } else {
+        for (size_t i = 0; i < chunk->n; i++) {
+            set_result(&packed[i], chunk, i, s->base.name);
+            results[i] = &packed[i].result;
+        }
+        send_packed(s, chunk, results);
     }
-    return true;
+    free(results);
+    free(packed);
 }
 
-static void send_chunk(struct read_stream *s, struct chunk *chunk, struct answer *answer)
+/* OK, or what the store says of itself instead of a ref. */
+static enum pls_code store_code(const struct chunk *chunk)
 {
     for (size_t i = 0; i < chunk->n; i++) {
-        if (!add_result(s, answer, chunk, i)) {
-            return;
+        if (chunk->codes[i] == PLS_NO_STORE || chunk->codes[i] == PLS_CLOSED) {
+            return chunk->codes[i];
         }
-        answer->results[i] = &chunk->slots[i].result;
     }
-    Payloadstore__V1__ReadStreamResponse response = PAYLOADSTORE__V1__READ_STREAM_RESPONSE__INIT;
-    response.results = answer->results;
-    response.n_results = chunk->n;
-    atomic_fetch_add(&chunk->references, (unsigned)answer->n_lent);
-    payloadstore__v1__payload_store__read_stream__send_lent(
-        s->base.call, &response, answer->lent, answer->n_lent, psd_stream_on_written, &s->base);
+    return PLS_OK;
 }
 
 static void answer(struct read_stream *s, struct chunk *chunk)
 {
-    struct answer answer = {.results =
-                                malloc((chunk->n + 1) * sizeof(Payloadstore__V1__ReadResult *)),
-                            .lent = malloc((chunk->n + 1) * sizeof *answer.lent)};
-    if (answer.results == NULL || answer.lent == NULL) {
-        psd_stream_deny(&s->base, PLS_NO_MEMORY, NULL);
+    bool failed = atomic_load(&chunk->failed);
+    enum pls_code code = failed ? store_code(chunk) : PLS_OK;
+    if (code != PLS_OK) {
+        psd_stream_deny(&s->base, code, NULL);
+    } else if (failed || chunk->answer == NULL) {
+        pack(s, chunk);
     } else {
-        send_chunk(s, chunk, &answer);
+        send_in_place(s, chunk);
     }
-    free(answer.results);
-    free(answer.lent);
 }
 
 static void answer_done(struct read_stream *s)

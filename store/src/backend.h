@@ -28,6 +28,16 @@ struct plsi_blob {
     const struct plsi_backend_ops *ops;
 };
 
+/* Bytes of a blob, read into one or several places. */
+struct plsi_piece {
+    struct plsi_blob *blob;
+    uint64_t offset;
+    struct iovec *iov;
+    int n_iov;
+    size_t length; /* of all of iov */
+    bool there;    /* the answer */
+};
+
 /* Called with each name found; returns false to end the walk. */
 typedef bool plsi_list_fn(void *arg, const char *name, uint64_t size);
 
@@ -93,6 +103,9 @@ struct plsi_backend_ops {
      */
     bool (*read)(struct plsi_blob *blob, uint64_t offset, void *data, size_t length,
                  enum plsi_wait wait, size_t *got, enum pls_code *code);
+    /* Reads pieces of any blobs of one root, in any order, none of which waits: of each says
+     * whether it is there, all of it. */
+    void (*read_pieces)(struct plsi_piece *pieces, size_t n);
 };
 
 struct plsi_backend {

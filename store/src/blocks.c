@@ -86,6 +86,24 @@ struct plsi_buffer *plsi_blocks_find(struct plsi_blocks *blocks, uint64_t file, 
     return block;
 }
 
+const uint8_t *plsi_blocks_look(struct plsi_blocks *blocks, uint64_t file, uint64_t number,
+                                struct plsi_block_set **set)
+{
+    *set = set_of(blocks, file, number);
+    pthread_mutex_lock(&(*set)->lock);
+    struct plsi_cached *cached = find(*set, file, number);
+    if (cached == NULL) {
+        pthread_mutex_unlock(&(*set)->lock);
+        return NULL;
+    }
+    return cached->block->bytes;
+}
+
+void plsi_blocks_looked(struct plsi_block_set *set)
+{
+    pthread_mutex_unlock(&set->lock);
+}
+
 void plsi_blocks_add(struct plsi_blocks *blocks, uint64_t file, uint64_t number,
                      struct plsi_buffer *block)
 {

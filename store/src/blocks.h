@@ -61,6 +61,12 @@ struct plsi_buffer *plsi_blocks_find(struct plsi_blocks *blocks, uint64_t file, 
 void plsi_blocks_add(struct plsi_blocks *blocks, uint64_t file, uint64_t number,
                      struct plsi_buffer *block);
 
+/* For a short look, cheaper than holding it: the block's bytes, and *set, which stays locked until
+ * plsi_blocks_looked; NULL, and nothing is locked, where it is not there. */
+const uint8_t *plsi_blocks_look(struct plsi_blocks *blocks, uint64_t file, uint64_t number,
+                                struct plsi_block_set **set);
+void plsi_blocks_looked(struct plsi_block_set *set);
+
 /* Sets a block's checksum. */
 void plsi_block_close(uint8_t block[PLSI_BLOCK]);
 bool plsi_block_is_whole(const uint8_t block[PLSI_BLOCK]);

@@ -199,7 +199,7 @@ static enum pls_code mark_loose(struct pls_compact *compact, struct plsi_victim 
 {
     struct pls_view view = {0};
     enum pls_code code;
-    plsi_segment_read(victim->segment, ref, PLSI_MAY_WAIT, &view, &code);
+    plsi_segment_read(victim->segment, ref, NULL, PLSI_MAY_WAIT, &view, &code);
     pls_view_release(&view);
     if (code == PLS_OK) {
         victim->keep = true;

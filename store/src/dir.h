@@ -20,7 +20,7 @@
  *                        waits
  *   plsi_index.mark_lock a mark being written; held over a disk wait
  *   pls_dir.tree_lock, pls_store.queue_lock, plsi_table.lock, plsi_index.lock,
- *   plsi_block_set.lock, plsi_pool.lock, plsi_pace.lock     leaves
+ *   plsi_block_set.lock, plsi_rings.lock, plsi_pool.lock, plsi_pace.lock     leaves
  */
 struct pls_dir {
     struct pls_options options; /* with the defaults put in */

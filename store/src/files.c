@@ -10,24 +10,29 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "ring.h"
 #include "sys.h"
 
-#define LOCK_FILE ".payloadstore.lock" /* no store name begins with a dot */
+#define LOCK_FILE  ".payloadstore.lock" /* no store name begins with a dot */
+#define RING_LEAST 4u                   /* reads that are cheaper over a ring than one by one */
 
 struct file {
     struct plsi_blob blob;
     int fd;
+    struct plsi_rings *rings; /* the root's, as below */
 };
 
 struct files {
     struct plsi_backend backend;
     int dirfd;
+    struct plsi_rings *rings;
 };
 
 struct files_root {
     struct plsi_root root;
     int dirfd;
     int lockfd;
+    struct plsi_rings rings;
 };
 
 static const struct plsi_backend_ops files_ops;
@@ -170,7 +175,7 @@ static bool file_read(struct plsi_blob *blob, uint64_t offset, void *data, size_
     *got = 0;
     *code = PLS_OK;
     if (wait == PLSI_NO_WAIT) {
-        ssize_t n = plsi_sys_pread_nowait(fd, data, length, offset);
+        ssize_t n = plsi_sys_preadv_nowait(fd, &(struct iovec){data, length}, 1, offset);
         if (n != (ssize_t)length) {
             return false; /* all or nothing: whoever may wait finds out what it is */
         }
@@ -181,14 +186,59 @@ static bool file_read(struct plsi_blob *blob, uint64_t offset, void *data, size_
     return true;
 }
 
-static enum pls_code file_wrap(int fd, struct plsi_blob **blob, struct pls_error *error)
+static void read_one_by_one(struct plsi_piece *pieces, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct plsi_piece *piece = &pieces[i];
+        ssize_t got = plsi_sys_preadv_nowait(file_of(piece->blob)->fd, piece->iov, piece->n_iov,
+                                             piece->offset);
+        piece->there = got == (ssize_t)piece->length;
+    }
+}
+
+/* Up to PLSI_RING_READS of them. */
+static void read_at_once(struct plsi_ring *ring, struct plsi_piece *pieces, size_t n)
+{
+    size_t i;
+    ssize_t got;
+    for (i = 0; i < n; i++) {
+        pieces[i].there = false;
+        plsi_ring_add(ring, file_of(pieces[i].blob)->fd, pieces[i].iov, pieces[i].n_iov,
+                      pieces[i].offset, i);
+    }
+    plsi_ring_run(ring);
+    while (plsi_ring_next(ring, &i, &got)) {
+        pieces[i].there = got == (ssize_t)pieces[i].length;
+    }
+}
+
+static void files_read_pieces(struct plsi_piece *pieces, size_t n)
+{
+    struct plsi_rings *rings = file_of(pieces[0].blob)->rings;
+    struct plsi_ring *ring = n < RING_LEAST ? NULL : plsi_rings_take(rings);
+    if (ring == NULL) {
+        read_one_by_one(pieces, n);
+        return;
+    }
+    while (n > 0) {
+        size_t some = n < PLSI_RING_READS ? n : PLSI_RING_READS;
+        read_at_once(ring, pieces, some);
+        pieces += some;
+        n -= some;
+    }
+    plsi_rings_give(rings, ring);
+}
+
+static enum pls_code file_wrap(struct files *files, int fd, struct plsi_blob **blob,
+                               struct pls_error *error)
 {
     struct file *file = malloc(sizeof *file);
     if (file == NULL) {
         plsi_sys_close(fd);
         return plsi_fail(error, PLS_NO_MEMORY, "out of memory");
     }
-    *file = (struct file){.blob.ops = &files_ops, .fd = fd};
+    plsi_sys_no_atime(fd);
+    *file = (struct file){.blob.ops = &files_ops, .fd = fd, .rings = files->rings};
     *blob = &file->blob;
     return PLS_OK;
 }
@@ -259,7 +309,7 @@ static enum pls_code files_create(struct plsi_backend *backend, const char *name
     if (fd < 0) {
         return failed(error, fd, "creating", name);
     }
-    enum pls_code code = file_wrap(fd, blob, error);
+    enum pls_code code = file_wrap(files_of(backend), fd, blob, error);
     if (code != PLS_OK) {
         goto unlink;
     }
@@ -280,7 +330,8 @@ static enum pls_code files_make_derived(struct plsi_backend *backend, const char
                                         struct plsi_blob **blob, struct pls_error *error)
 {
     int fd = plsi_sys_open(files_of(backend)->dirfd, name, O_RDWR | O_CREAT | O_TRUNC, 0644);
-    return fd < 0 ? failed(error, fd, "creating", name) : file_wrap(fd, blob, error);
+    return fd < 0 ? failed(error, fd, "creating", name)
+                  : file_wrap(files_of(backend), fd, blob, error);
 }
 
 static enum pls_code files_open(struct plsi_backend *backend, const char *name,
@@ -303,7 +354,7 @@ static enum pls_code files_open(struct plsi_backend *backend, const char *name,
         return failed(error, cause, "looking at", name);
     }
     *size = (uint64_t)st.st_size;
-    return file_wrap(fd, blob, error);
+    return file_wrap(files_of(backend), fd, blob, error);
 }
 
 static enum pls_code files_publish(struct plsi_backend *backend, const char *from, const char *to,
@@ -399,12 +450,14 @@ static const struct plsi_backend_ops files_ops = {
     .write_behind = file_write_behind,
     .truncate = file_truncate,
     .read = file_read,
+    .read_pieces = files_read_pieces,
 };
 
 /* -- the data directory ------------------------------------------------------------------------ */
 
 static void root_close(struct plsi_root *root)
 {
+    plsi_rings_fini(&root_of(root)->rings);
     plsi_sys_close(root_of(root)->lockfd); /* and with it goes the lock */
     plsi_sys_close(root_of(root)->dirfd);
     free(root);
@@ -449,7 +502,8 @@ static enum pls_code root_store(struct plsi_root *root, const char *name, bool c
         free(files);
         return failed(error, cause, "opening the directory", name);
     }
-    *files = (struct files){.backend.ops = &files_ops, .dirfd = cause};
+    *files =
+        (struct files){.backend.ops = &files_ops, .dirfd = cause, .rings = &root_of(root)->rings};
     *backend = &files->backend;
     return PLS_OK;
 }
@@ -557,6 +611,7 @@ enum pls_code plsi_files_open(const char *path, struct plsi_root **root, struct 
         goto unlock;
     }
     *files = (struct files_root){.root.ops = &root_ops, .dirfd = dirfd, .lockfd = lockfd};
+    plsi_rings_init(&files->rings);
     *root = &files->root;
     return PLS_OK;
 

@@ -568,34 +568,47 @@ static bool narrow(struct span *span, uint64_t number, const uint8_t *block, uin
     return true;
 }
 
+/* Looks for the offset in block `number`; true where the search is at its end, *code. */
+static bool look_into(struct span *span, uint64_t number, const struct filed *filed,
+                      const uint8_t *block, uint64_t offset, struct plsi_found *found,
+                      enum pls_code *code)
+{
+    uint64_t n = entries_in(number, filed->entries);
+    if (!narrow(span, number, block, n, offset)) {
+        return false;
+    }
+    if (find_in_block(block, n, offset, found)) {
+        found->i += number * PLSI_INDEX_A_BLOCK;
+        *code = PLS_OK;
+    }
+    return true;
+}
+
 static bool find_filed(struct plsi_index *index, const struct filed *filed, uint64_t offset,
                        enum plsi_wait wait, struct plsi_found *found, enum pls_code *code)
 {
     struct span span = {.high = blocks_of(filed->entries), .to = filed->end};
+    struct plsi_block_set *set;
+    struct plsi_buffer *held;
+    bool ended = offset >= filed->end;
     *code = PLS_NO_RECORD;
-    if (offset >= filed->end) {
-        return true;
-    }
-    for (int round = 0; span.low < span.high && *code == PLS_NO_RECORD; round++) {
+    for (int round = 0; span.low < span.high && !ended; round++) {
         uint64_t number = guess(&span, offset, round);
-        uint64_t n = entries_in(number, filed->entries);
-        struct plsi_buffer *block;
-        if (!load_block(index, number, filed, wait, &block, code)) {
+        const uint8_t *block = plsi_blocks_look(index->blocks, filed->file, number, &set);
+        if (block != NULL) {
+            ended = look_into(&span, number, filed, block, offset, found, code);
+            plsi_blocks_looked(set);
+            continue;
+        }
+        if (!load_block(index, number, filed, wait, &held, code)) {
             return false;
         }
         if (*code != PLS_OK) {
             return true;
         }
-        bool here = narrow(&span, number, block->bytes, n, offset);
-        if (here && find_in_block(block->bytes, n, offset, found)) {
-            found->i += number * PLSI_INDEX_A_BLOCK;
-        } else {
-            *code = PLS_NO_RECORD;
-        }
-        plsi_buffer_release(block);
-        if (here) {
-            return true;
-        }
+        *code = PLS_NO_RECORD;
+        ended = look_into(&span, number, filed, held->bytes, offset, found, code);
+        plsi_buffer_release(held);
     }
     return true;
 }

@@ -13,8 +13,8 @@
 #include "checksum.h"
 #include "store.h"
 
-#define RUN_RECORDS 64u          /* read at once */
-#define RUN_BYTES   (256u << 10) /* which one view may keep in memory */
+#define BATCH     64u          /* records, of which runs are read at a time */
+#define RUN_BYTES (256u << 10) /* which one view may keep in memory */
 
 #define READ_OF(job_) ((struct pls_read *)((char *)(job_)-offsetof(struct pls_read, job)))
 
@@ -91,8 +91,31 @@ static enum pls_code check(const struct pls_ref *ref, const uint8_t *record,
     return PLS_OK;
 }
 
-bool plsi_segment_read(struct plsi_segment *segment, const struct pls_ref *ref, enum plsi_wait wait,
-                       struct pls_view *view, enum pls_code *code)
+/* Of a record that was located: its bytes, checked. */
+static bool read_checked(struct plsi_blob *blob, const struct pls_ref *ref, enum plsi_wait wait,
+                         const struct expected *expected, uint8_t *bytes, enum pls_code *code)
+{
+    size_t length = (size_t)plsi_record_bytes(ref->length), got;
+    if (!blob->ops->read(blob, ref->offset, bytes, length, wait, &got, code)) {
+        return false;
+    }
+    if (*code != PLS_OK || got < length) {
+        *code = PLS_DAMAGED; /* the disk's own error, or the file was cut short under us */
+    } else {
+        *code = check(ref, bytes, expected);
+    }
+    return true;
+}
+
+/* The payload of a record that was read: into the caller's room, where `owner` is NULL. */
+static struct pls_view view_of(const struct pls_ref *ref, const uint8_t *bytes,
+                               struct plsi_buffer *owner)
+{
+    return (struct pls_view){.data = bytes + PLSI_PREFIX, .length = ref->length, .owner = owner};
+}
+
+bool plsi_segment_read(struct plsi_segment *segment, const struct pls_ref *ref, uint8_t *room,
+                       enum plsi_wait wait, struct pls_view *view, enum pls_code *code)
 {
     struct expected expected;
     if (!locate(segment, ref, wait, &expected, code)) {
@@ -101,30 +124,20 @@ bool plsi_segment_read(struct plsi_segment *segment, const struct pls_ref *ref, 
     if (*code != PLS_OK) {
         return true;
     }
-    size_t length = (size_t)plsi_record_bytes(ref->length);
-    struct plsi_buffer *buffer = plsi_buffer_create(length);
-    if (buffer == NULL) {
+    struct plsi_buffer *buffer =
+        room != NULL ? NULL : plsi_buffer_create((size_t)plsi_record_bytes(ref->length));
+    if (room == NULL && buffer == NULL) {
         *code = PLS_NO_MEMORY;
         return true;
     }
-    struct plsi_blob *blob = segment->blob;
-    size_t got;
-    if (!blob->ops->read(blob, ref->offset, buffer->bytes, length, wait, &got, code)) {
-        plsi_buffer_release(buffer);
-        return false;
-    }
-    if (*code != PLS_OK || got < length) {
-        *code = PLS_DAMAGED; /* the disk's own error, or the file was cut short under us */
+    uint8_t *bytes = room != NULL ? room : buffer->bytes;
+    bool read = read_checked(segment->blob, ref, wait, &expected, bytes, code);
+    if (read && *code == PLS_OK) {
+        *view = view_of(ref, bytes, buffer);
     } else {
-        *code = check(ref, buffer->bytes, &expected);
-    }
-    if (*code != PLS_OK) {
         plsi_buffer_release(buffer);
-        return true;
     }
-    *view = (struct pls_view){
-        .data = buffer->bytes + PLSI_PREFIX, .length = ref->length, .owner = buffer};
-    return true;
+    return read;
 }
 
 static void read_waiting(struct pls_job *job)
@@ -137,7 +150,7 @@ static void read_waiting(struct pls_job *job)
     }
     if (code == PLS_OK) {
         assert(read->segment != NULL); /* what plsi_resolve promises */
-        plsi_segment_read(read->segment, &now, PLSI_MAY_WAIT, &read->view, &code);
+        plsi_segment_read(read->segment, &now, read->room, PLSI_MAY_WAIT, &read->view, &code);
     }
     finish(read, code);
 }
@@ -162,8 +175,8 @@ void pls_read(pls_store *store, struct pls_read *read)
     }
     read->store = store;
     read->segment = plsi_table_find(&store->table, read->ref.file_id);
-    if (read->segment != NULL &&
-        plsi_segment_read(read->segment, &read->ref, PLSI_NO_WAIT, &read->view, &code)) {
+    if (read->segment != NULL && plsi_segment_read(read->segment, &read->ref, read->room,
+                                                   PLSI_NO_WAIT, &read->view, &code)) {
         finish(read, code);
         return;
     }
@@ -173,9 +186,36 @@ void pls_read(pls_store *store, struct pls_read *read)
 
 /* -- many at once ------------------------------------------------------------------------------ */
 
+/* Records that lie side by side, read at once. */
+struct run {
+    size_t first, n; /* of the reads */
+    size_t bytes;
+    struct plsi_segment *segment;
+    struct plsi_buffer *buffer; /* NULL: they go to the callers' rooms */
+};
+
+/* What of a batch is read at a time. */
+struct batch {
+    pls_store *store;
+    struct pls_read *reads;
+    size_t n_runs, n_iov, n_held;
+    struct run runs[BATCH];
+    struct plsi_piece pieces[BATCH]; /* one a run */
+    struct iovec iov[BATCH];
+    struct plsi_segment *held[BATCH]; /* neighbours differ */
+    struct expected expected[BATCH];  /* of each read */
+};
+
 static size_t bytes_of(const struct pls_read *read)
 {
     return (size_t)plsi_record_bytes(read->ref.length);
+}
+
+static bool is_beside(const struct pls_read *first, const struct pls_read *read, size_t bytes)
+{
+    return read->ref.file_id == first->ref.file_id &&
+           read->ref.offset == first->ref.offset + bytes &&
+           (read->room != NULL) == (first->room != NULL);
 }
 
 /* How many of the n reads, from the first on, are of records side by side, and their bytes. */
@@ -183,8 +223,7 @@ static size_t run_length(const struct pls_read *reads, size_t n, size_t *bytes)
 {
     size_t i = 1;
     *bytes = bytes_of(&reads[0]);
-    while (i < n && i < RUN_RECORDS && reads[i].ref.file_id == reads[0].ref.file_id &&
-           reads[i].ref.offset == reads[0].ref.offset + *bytes &&
+    while (i < n && is_beside(reads, &reads[i], *bytes) &&
            *bytes + bytes_of(&reads[i]) <= RUN_BYTES) {
         *bytes += bytes_of(&reads[i]);
         i++;
@@ -192,92 +231,146 @@ static size_t run_length(const struct pls_read *reads, size_t n, size_t *bytes)
     return i;
 }
 
-static bool locate_run(const struct plsi_segment *segment, const struct pls_read *reads, size_t n,
-                       struct expected *expected)
+/* NULL where there is none; held as long as the batch. */
+static struct plsi_segment *segment_of(struct batch *batch, uint32_t id)
+{
+    if (batch->n_held > 0 && batch->held[batch->n_held - 1]->id == id) {
+        return batch->held[batch->n_held - 1];
+    }
+    struct plsi_segment *segment = plsi_table_find(&batch->store->table, id);
+    if (segment != NULL) {
+        batch->held[batch->n_held++] = segment;
+    }
+    return segment;
+}
+
+static bool locate_run(struct batch *batch, const struct run *run)
 {
     enum pls_code code = PLS_OK;
-    for (size_t i = 0; i < n && code == PLS_OK; i++) {
-        if (!locate(segment, &reads[i].ref, PLSI_NO_WAIT, &expected[i], &code)) {
+    for (size_t i = run->first; i < run->first + run->n && code == PLS_OK; i++) {
+        if (!locate(run->segment, &batch->reads[i].ref, PLSI_NO_WAIT, &batch->expected[i], &code)) {
             return false;
         }
     }
     return code == PLS_OK;
 }
 
-/* The bytes of a run; NULL where they are not in memory, or not all there, or memory has run out.
- */
-static struct plsi_buffer *read_run_bytes(struct plsi_segment *segment, uint64_t offset,
-                                          size_t bytes)
+/* Where the run's bytes are to go. False where memory has run out. */
+static bool give_room(struct batch *batch, struct run *run)
 {
-    struct plsi_buffer *buffer = plsi_buffer_create(bytes);
-    struct plsi_blob *blob = segment->blob;
-    enum pls_code code;
-    size_t got;
-    if (buffer != NULL &&
-        blob->ops->read(blob, offset, buffer->bytes, bytes, PLSI_NO_WAIT, &got, &code) &&
-        code == PLS_OK && got == bytes) {
-        return buffer;
-    }
-    plsi_buffer_release(buffer);
-    return NULL;
-}
-
-/* Checks and answers each. */
-static void finish_run(struct pls_read *reads, size_t n, const struct expected *expected,
-                       struct plsi_buffer *buffer)
-{
-    uint8_t *record = buffer->bytes;
-    for (size_t i = 0; i < n; i++) {
-        struct pls_read *read = &reads[i];
-        size_t bytes = bytes_of(read);
-        enum pls_code code = check(&read->ref, record, &expected[i]);
-        read->segment = NULL;
-        read->view = (struct pls_view){0};
-        if (code == PLS_OK) {
-            read->view = (struct pls_view){.data = record + PLSI_PREFIX,
-                                           .length = read->ref.length,
-                                           .owner = plsi_buffer_hold(buffer)};
+    const struct pls_read *reads = &batch->reads[run->first];
+    struct plsi_piece *piece = &batch->pieces[batch->n_runs];
+    *piece = (struct plsi_piece){.blob = run->segment->blob,
+                                 .offset = reads->ref.offset,
+                                 .iov = &batch->iov[batch->n_iov],
+                                 .length = run->bytes};
+    if (reads->room == NULL) {
+        run->buffer = plsi_buffer_create(run->bytes);
+        if (run->buffer == NULL) {
+            return false;
         }
-        record += bytes;
-        finish(read, code);
+        piece->iov[piece->n_iov++] = (struct iovec){run->buffer->bytes, run->bytes};
+    } else {
+        for (size_t i = 0; i < run->n; i++) {
+            piece->iov[piece->n_iov++] = (struct iovec){reads[i].room, bytes_of(&reads[i])};
+        }
     }
+    batch->n_iov += (size_t)piece->n_iov;
+    return true;
 }
 
 /* False, with nothing done, where it takes a single read to say what each is. */
-static bool read_run(pls_store *store, struct pls_read *reads, size_t n, size_t bytes)
+static bool begin_run(struct batch *batch, struct run run)
 {
-    struct expected expected[RUN_RECORDS];
-    struct plsi_buffer *buffer = NULL;
-    if (n == 1 || plsi_store_check(store, NULL) != PLS_OK || !plsi_ref_possible(&reads[0].ref)) {
+    const struct pls_ref *first = &batch->reads[run.first].ref;
+    if (!plsi_ref_possible(first)) {
         return false; /* if the first is a possible ref, so are those that lie behind it */
     }
-    struct plsi_segment *segment = plsi_table_find(&store->table, reads[0].ref.file_id);
-    if (segment == NULL) {
+    run.segment = segment_of(batch, first->file_id);
+    if (run.segment == NULL || !locate_run(batch, &run) || !give_room(batch, &run)) {
         return false;
     }
-    if (locate_run(segment, reads, n, expected)) {
-        buffer = read_run_bytes(segment, reads[0].ref.offset, bytes);
-    }
-    plsi_segment_release(segment);
-    if (buffer == NULL) {
-        return false;
-    }
-    finish_run(reads, n, expected, buffer);
-    plsi_buffer_release(buffer);
+    batch->runs[batch->n_runs++] = run;
     return true;
+}
+
+/* Checks and answers each. */
+static void finish_run(struct batch *batch, struct run *run)
+{
+    uint8_t *record = run->buffer != NULL ? run->buffer->bytes : NULL;
+    for (size_t i = run->first; i < run->first + run->n; i++) {
+        struct pls_read *read = &batch->reads[i];
+        size_t bytes = bytes_of(read);
+        uint8_t *at = record != NULL ? record : read->room;
+        enum pls_code code = check(&read->ref, at, &batch->expected[i]);
+        read->segment = NULL;
+        read->view = (struct pls_view){0};
+        if (code == PLS_OK) {
+            read->view =
+                view_of(&read->ref, at, run->buffer != NULL ? plsi_buffer_hold(run->buffer) : NULL);
+        }
+        record = record != NULL ? record + bytes : NULL;
+        finish(read, code);
+    }
+    plsi_buffer_release(run->buffer);
+}
+
+static void read_each(pls_store *store, struct pls_read *reads, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        pls_read(store, &reads[i]);
+    }
+}
+
+/* Nothing that runs elsewhere holds on to the batch. */
+static void end_batch(struct batch *batch)
+{
+    for (size_t i = 0; i < batch->n_runs; i++) {
+        struct run *run = &batch->runs[i];
+        if (batch->pieces[i].there) {
+            finish_run(batch, run);
+        } else {
+            plsi_buffer_release(run->buffer);
+            read_each(batch->store, &batch->reads[run->first], run->n);
+        }
+    }
+    while (batch->n_held > 0) {
+        plsi_segment_release(batch->held[--batch->n_held]);
+    }
+}
+
+/* Up to BATCH reads. */
+static void read_some(pls_store *store, struct pls_read *reads, size_t n)
+{
+    struct batch batch;
+    struct run run;
+    batch.store = store;
+    batch.reads = reads;
+    batch.n_runs = batch.n_iov = batch.n_held = 0;
+    for (size_t i = 0; i < n; i += run.n) {
+        run = (struct run){.first = i};
+        run.n = run_length(&reads[i], n - i, &run.bytes);
+        if (!begin_run(&batch, run)) {
+            read_each(store, &reads[i], run.n);
+        }
+    }
+    if (batch.n_runs > 0) {
+        batch.pieces[0].blob->ops->read_pieces(batch.pieces, batch.n_runs);
+    }
+    end_batch(&batch);
 }
 
 void pls_read_batch(pls_store *store, struct pls_read *reads, size_t n)
 {
-    size_t length, bytes;
     plsi_pace_called(&store->dir->pace);
-    for (size_t i = 0; i < n; i += length) {
-        length = run_length(&reads[i], n - i, &bytes);
-        if (read_run(store, &reads[i], length, bytes)) {
-            continue;
-        }
-        for (size_t k = i; k < i + length; k++) {
-            pls_read(store, &reads[k]);
-        }
+    if (plsi_store_check(store, NULL) != PLS_OK) {
+        read_each(store, reads, n);
+        return;
+    }
+    while (n > 0) {
+        size_t some = n < BATCH ? n : BATCH;
+        read_some(store, reads, some);
+        reads += some;
+        n -= some;
     }
 }

@@ -217,9 +217,9 @@ bool plsi_redo_is_done(const struct plsi_state *state, const struct plsi_relocat
 
 /* False for what could never have been a ref: too long for a payload, or numbers that wrap. */
 bool plsi_ref_possible(const struct pls_ref *ref);
-/* One record, checked. False, with nothing done, where wait is PLSI_NO_WAIT and it would have to
- * wait. */
-bool plsi_segment_read(struct plsi_segment *segment, const struct pls_ref *ref, enum plsi_wait wait,
-                       struct pls_view *view, enum pls_code *code);
+/* One record, checked; into `room` (pls_read), unless that is NULL. False, with nothing done, where
+ * wait is PLSI_NO_WAIT and it would have to wait. */
+bool plsi_segment_read(struct plsi_segment *segment, const struct pls_ref *ref, uint8_t *room,
+                       enum plsi_wait wait, struct pls_view *view, enum pls_code *code);
 
 #endif

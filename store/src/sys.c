@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/io_uring.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static atomic_bool faults_on;
@@ -137,6 +140,13 @@ int plsi_sys_close(int fd)
     return result(close(fd));
 }
 
+/* Not with the open: that would fail, having made the file where it is to be made, on a file system
+ * that gives files to another. */
+void plsi_sys_no_atime(int fd)
+{
+    (void)fcntl(fd, F_SETFL, O_NOATIME);
+}
+
 ssize_t plsi_sys_pread(int fd, void *buffer, size_t length, uint64_t offset)
 {
     int failed = fault();
@@ -146,14 +156,15 @@ ssize_t plsi_sys_pread(int fd, void *buffer, size_t length, uint64_t offset)
     return transferred(pread(fd, buffer, failed ? (length + 1) / 2 : length, (off_t)offset));
 }
 
-ssize_t plsi_sys_pread_nowait(int fd, void *buffer, size_t length, uint64_t offset)
+ssize_t plsi_sys_preadv_nowait(int fd, const struct iovec *iov, int n, uint64_t offset)
 {
     int failed = fault();
     if (failed < 0) {
         return failed;
     }
-    struct iovec iov = {.iov_base = buffer, .iov_len = failed ? (length + 1) / 2 : length};
-    return transferred(preadv2(fd, &iov, 1, (off_t)offset, RWF_NOWAIT));
+    const struct iovec half = {.iov_base = iov->iov_base, .iov_len = (iov->iov_len + 1) / 2};
+    return transferred(
+        preadv2(fd, failed ? &half : iov, failed ? 1 : n, (off_t)offset, RWF_NOWAIT));
 }
 
 /* After a write: where it was to be the last thing done, it is. */
@@ -318,6 +329,43 @@ int plsi_sys_random(void *buffer, size_t length)
 {
     int failed = fault();
     return failed < 0 ? failed : result((int)getrandom(buffer, length, 0));
+}
+
+int plsi_sys_ring_open(unsigned entries, struct io_uring_params *params)
+{
+    int failed = fault();
+    return failed < 0 ? failed : result((int)syscall(SYS_io_uring_setup, entries, params));
+}
+
+int plsi_sys_ring_map(int fd, uint64_t offset, size_t length, void **memory)
+{
+    int failed = fault();
+    if (failed < 0) {
+        return failed;
+    }
+    void *mapped =
+        mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, (off_t)offset);
+    if (mapped == MAP_FAILED) {
+        return -errno;
+    }
+    *memory = mapped;
+    return 0;
+}
+
+void plsi_sys_ring_unmap(void *memory, size_t length)
+{
+    munmap(memory, length);
+}
+
+/* Where it is to transfer half, half of the reads are not made. */
+int plsi_sys_ring_enter(int fd, unsigned asked, unsigned results)
+{
+    int failed = fault();
+    if (failed < 0) {
+        return failed;
+    }
+    return result((int)syscall(SYS_io_uring_enter, fd, failed ? asked / 2 : asked, results,
+                               results > 0 ? IORING_ENTER_GETEVENTS : 0, NULL, 0));
 }
 
 int plsi_sys_opendir(int dirfd, DIR **dir)

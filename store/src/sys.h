@@ -17,10 +17,13 @@
 
 int plsi_sys_open(int dirfd, const char *name, int flags, mode_t mode);
 int plsi_sys_close(int fd);
+/* Spares reads the note of when the file was last read, which costs each a tenth; a hint, and
+ * nothing is told of it: another's file cannot be had so. */
+void plsi_sys_no_atime(int fd);
 ssize_t plsi_sys_pread(int fd, void *buffer, size_t length, uint64_t offset);
 /* -EAGAIN where the bytes are not in the page cache, -EOPNOTSUPP where the file system cannot tell.
  */
-ssize_t plsi_sys_pread_nowait(int fd, void *buffer, size_t length, uint64_t offset);
+ssize_t plsi_sys_preadv_nowait(int fd, const struct iovec *iov, int n, uint64_t offset);
 ssize_t plsi_sys_pwrite(int fd, const void *buffer, size_t length, uint64_t offset);
 ssize_t plsi_sys_pwritev(int fd, const struct iovec *iov, int n, uint64_t offset);
 int plsi_sys_fdatasync(int fd);
@@ -39,6 +42,14 @@ int plsi_sys_lock(int fd); /* -EWOULDBLOCK where another process holds it */
 /* Bytes of the file system: free for us, and in all. */
 int plsi_sys_space(int fd, uint64_t *free, uint64_t *total);
 int plsi_sys_random(void *buffer, size_t length);
+
+/* io_uring (ring.c): a ring with so many entries; its memory, *memory NULL where that fails;
+ * enter, with `asked` new reads, waiting until so many results are there. */
+struct io_uring_params;
+int plsi_sys_ring_open(unsigned entries, struct io_uring_params *params);
+int plsi_sys_ring_map(int fd, uint64_t offset, size_t length, void **memory);
+void plsi_sys_ring_unmap(void *memory, size_t length);
+int plsi_sys_ring_enter(int fd, unsigned asked, unsigned results);
 
 /* A directory walk; *dir takes a duplicate of dirfd. Next gives NULL at the end, *error 0 or
  * -errno. */

@@ -355,6 +355,88 @@ static size_t chat_size(uint32_t i)
     return i * 997 % 70000 + 1;
 }
 
+static size_t encoded_size(uint32_t i)
+{
+    return (size_t)i * 997;
+}
+
+/* Packed by the handler itself, and sent from there; among them one of no bytes at all. */
+static void spread_encoded(grpc_c_call *call, const echo_request *request)
+{
+    for (uint32_t i = 0; i < request->number; i++) {
+        echo_response response = ECHO_RESPONSE;
+        struct grpc_c_lent lent;
+        struct block *block = malloc(sizeof(*block));
+        uint8_t bytes[70000];
+        for (size_t k = 0; k < encoded_size(i); k++) {
+            bytes[k] = byte_at(k, i);
+        }
+        response.number = i;
+        response.payload = (ProtobufCBinaryData){encoded_size(i), bytes};
+        block->n = grpcc__test__echo_response__get_packed_size(&response);
+        block->bytes = malloc(block->n + 1);
+        (void)grpcc__test__echo_response__pack(&response, block->bytes);
+        atomic_fetch_add(&made, 1);
+        lent = (struct grpc_c_lent){block->bytes, block->n, release_block, block};
+        insist(grpc_c_call_write_encoded(call, &lent, NULL, NULL));
+    }
+    grpc_c_call_finish(call, &(struct grpc_c_status){.code = GRPC_C_OK});
+}
+
+static void encoded_messages_arrive_as_they_are(void **state)
+{
+    struct echo_handlers handlers = {.spread = spread_encoded};
+    echo_request request = ECHO_REQUEST;
+    struct fixture fixture;
+    grpc_c_stream *stream;
+
+    (void)state;
+    fixture_start(&fixture, NULL, &handlers);
+    request.number = CHATS;
+    stream = grpc_c_stream_open(fixture.channel, echo_spread, &patient);
+    assert_int_equal(grpc_c_stream_write(stream, &request.base), 0);
+    for (uint32_t i = 0; i < CHATS; i++) {
+        echo_response *response = (echo_response *)grpc_c_stream_read(stream);
+        assert_non_null(response);
+        assert_int_equal(response->number, i);
+        check_bytes(&response->payload, encoded_size(i), i);
+        grpcc__test__echo_response__free_unpacked(response, NULL);
+    }
+    assert_null(grpc_c_stream_read(stream));
+    grpc_c_stream_finish(stream, NULL);
+    fixture_stop(&fixture);
+    assert_int_equal(made, CHATS);
+    assert_int_equal(released, CHATS);
+}
+
+/* What is written to a call that is finished is released, and refused. */
+static void write_too_late(grpc_c_call *call, const echo_request *request)
+{
+    struct grpc_c_lent lent = lend(100, 1);
+
+    (void)request;
+    grpc_c_call_finish(call, &(struct grpc_c_status){.code = GRPC_C_OK});
+    insist(!grpc_c_call_write_encoded(call, &lent, NULL, NULL));
+}
+
+static void an_encoded_message_that_comes_too_late_is_released(void **state)
+{
+    struct echo_handlers handlers = {.spread = write_too_late};
+    echo_request request = ECHO_REQUEST;
+    struct fixture fixture;
+    grpc_c_stream *stream;
+
+    (void)state;
+    fixture_start(&fixture, NULL, &handlers);
+    stream = grpc_c_stream_open(fixture.channel, echo_spread, &patient);
+    assert_int_equal(grpc_c_stream_write(stream, &request.base), 0);
+    assert_null(grpc_c_stream_read(stream));
+    grpc_c_stream_finish(stream, NULL);
+    await_count(&released, 1);
+    fixture_stop(&fixture);
+    assert_int_equal(released, 1);
+}
+
 static void taken_messages_last_and_are_lent_back(void **state)
 {
     struct echo_handlers handlers = {.chat = begin_keeping, .chat_message = keep_message};
@@ -478,6 +560,8 @@ int main(void)
         cmocka_unit_test_setup(one_range_may_be_two_fields, fresh),
         cmocka_unit_test_setup(a_cancelled_call_releases, fresh),
         cmocka_unit_test_setup(a_broken_connection_releases, fresh),
+        cmocka_unit_test_setup(encoded_messages_arrive_as_they_are, fresh),
+        cmocka_unit_test_setup(an_encoded_message_that_comes_too_late_is_released, fresh),
         cmocka_unit_test_setup(taken_messages_last_and_are_lent_back, fresh),
         cmocka_unit_test_setup(a_client_lends_what_it_sends, fresh),
     };

@@ -347,6 +347,33 @@ static void a_message_in_single_bytes_is_put_together(void **state)
     free(wire);
 }
 
+/* What a peer can have us list is bounded, as what it can have us copy is. */
+static void values_beyond_the_budget_are_refused(void **state)
+{
+    enum { VALUES = 100000, LITTLE = 32 * VALUES, ENOUGH = 64 * VALUES };
+    static uint8_t wire[2 * VALUES];
+    struct gci_error error;
+    grpc_c_received *received;
+    ProtobufCMessage *message;
+
+    (void)state;
+    for (size_t i = 0; i < VALUES; i++) {
+        wire[2 * i] = NAMES << 3 | 2; /* an empty one */
+    }
+    assert_null(gci_unpack_around(&grpcc__test__loose__descriptor, loose_names(),
+                                  in_slices(wire, sizeof(wire), sizeof(wire), 1), LITTLE, &received,
+                                  &error));
+    assert_int_equal(error.code, GRPC_C_RESOURCE_EXHAUSTED);
+    assert_string_equal(error.text,
+                        "grpcc.test.Loose: 200000 bytes on the wire take too much memory");
+    message = gci_unpack_around(&grpcc__test__loose__descriptor, loose_names(),
+                                in_slices(wire, sizeof(wire), sizeof(wire), 1), ENOUGH, &received,
+                                &error);
+    assert_non_null(message);
+    grpc_c_received_release(received);
+    protobuf_c_message_free_unpacked(message, NULL);
+}
+
 static void of_a_field_sent_twice_the_last_counts(void **state)
 {
     static const uint8_t wire[] = {0x12, 2, 'a', 'b', 0x0a, 1, 't', 0x12, 1, 'c'};
@@ -419,6 +446,7 @@ int main(void)
         cmocka_unit_test_setup(a_streams_messages_are_left_where_they_came, fresh),
         cmocka_unit_test(a_message_in_eleven_hundred_slices_is_read),
         cmocka_unit_test(a_message_in_single_bytes_is_put_together),
+        cmocka_unit_test(values_beyond_the_budget_are_refused),
         cmocka_unit_test(of_a_field_sent_twice_the_last_counts),
         cmocka_unit_test(it_takes_the_same_messages_as_the_plain_way),
     };

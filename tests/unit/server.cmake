@@ -12,7 +12,8 @@ target_link_libraries(server_fixture
     PUBLIC payloadstored_parts PkgConfig::CMOCKA Threads::Threads
     PRIVATE payloadstore_warnings)
 
-foreach(test IN ITEMS compact config log health reflection streams verify)
+foreach(test IN ITEMS compact config log health read_results reflection streams
+        verify)
     add_executable(test_server_${test} ${CMAKE_CURRENT_LIST_DIR}/server_${test}.c)
     target_link_libraries(test_server_${test} PRIVATE server_fixture payloadstore_warnings)
     add_test(NAME server_${test} COMMAND test_server_${test})

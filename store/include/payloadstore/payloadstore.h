@@ -252,6 +252,7 @@ typedef void pls_read_fn(struct pls_read *read, enum pls_code code);
 /* A request; its owner may embed it. Must stay in place until `done` is called. */
 struct pls_read {
     struct pls_ref ref;
+    uint8_t *room; /* where the record is to be read; NULL: into memory of the store's */
     pls_read_fn *done;
     void *data; /* the caller's */
 
@@ -263,6 +264,13 @@ struct pls_read {
 };
 
 /*
+ * A read into the caller's memory: `room` has place for PLS_ROOM(ref.length) bytes, borrowed until
+ * `done`. The payload is at room + PLS_ROOM(0) then, where the view points, which owns nothing; the
+ * bytes before it hold what they like, and after a failure all of them do.
+ */
+#define PLS_ROOM(length) ((size_t)4 + (length))
+
+/*
  * Reads the payload of a ref and calls read->done exactly once: on the calling thread where the
  * bytes are in the operating system's cache, else on an I/O thread. The bytes are checked against
  * every checksum known. Errors: INVALID_REF, NO_RECORD, DAMAGED, NO_STORE, NO_MEMORY.
@@ -272,8 +280,8 @@ PLS_API void pls_read(pls_store *store, struct pls_read *read);
 /*
  * Reads n payloads, each as pls_read does it, in any order: reads[i].done is called once for each,
  * with its own code. The array stays in place until the last one. Records that lie side by side are
- * read from the file at once, where their refs follow each other in the array; their views share
- * their memory, up to 256 KiB that the last of them gives back.
+ * read from the file at once, where their refs follow each other in the array; views that own their
+ * memory share it then, up to 256 KiB that the last of them gives back.
  */
 PLS_API void pls_read_batch(pls_store *store, struct pls_read *reads, size_t n);
 

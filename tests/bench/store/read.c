@@ -1,6 +1,7 @@
 /*
  * pls_read of random records against a pread and a checksum each out of the same files, on one
- * thread.
+ * thread. One at a time, both read into memory of the caller's, the same over and over; where more
+ * are in flight, ours come in the store's.
  *
  * The records lie in one segment, which is still being appended to or, `sealed`, is not any more;
  * or in many: then either side opens them for its turn alone, because a process may not have so
@@ -117,14 +118,18 @@ static void set_flag(struct pls_read *read, enum pls_code code)
 
 static struct taken run_inline(const struct options *options, const uint32_t *reads)
 {
+    uint8_t *room = allocate(1, PLS_ROOM(options->bytes));
     struct instant start = now();
     for (uint32_t i = 0; i < options->ops; i++) {
         atomic_bool done = false;
-        struct pls_read read = {.ref = refs[reads[i]], .done = set_flag, .data = &done};
+        struct pls_read read = {
+            .ref = refs[reads[i]], .room = room, .done = set_flag, .data = &done};
         pls_read(place.store, &read);
         flag_wait(&done);
     }
-    return taken_since(start, options->ops);
+    struct taken taken = taken_since(start, options->ops);
+    free(room);
+    return taken;
 }
 
 /* What is not in memory is waited for: asleep, not looking again and again. */
