@@ -20,6 +20,8 @@
 #include "store.h"
 
 #define WRITES_MAX 16u
+#define LEFT_BYTES (16u << 10) /* of an append that is left to the syncer */
+#define LEFT_MAX   256u        /* of those, beyond which they are written meanwhile */
 
 void plsi_appends_push(struct plsi_appends *list, struct pls_append *append)
 {
@@ -30,6 +32,7 @@ void plsi_appends_push(struct plsi_appends *list, struct pls_append *append)
         list->last->next = append;
     }
     list->last = append;
+    list->n++;
 }
 
 struct pls_append *plsi_appends_pop(struct plsi_appends *list)
@@ -37,6 +40,7 @@ struct pls_append *plsi_appends_pop(struct plsi_appends *list)
     struct pls_append *append = list->first;
     if (append != NULL) {
         list->first = append->next;
+        list->n--;
     }
     return append;
 }
@@ -136,7 +140,7 @@ static void gather(pls_store *store)
 {
     struct plsi_batch *batch = &store->batch;
     batch->segment = plsi_segment_hold(store->active);
-    batch->appends.first = NULL;
+    batch->appends = (struct plsi_appends){0};
     batch->offset = atomic_load(&store->active->end);
     batch->epoch = atomic_load(&store->epoch);
 
@@ -158,7 +162,7 @@ static void gather(pls_store *store)
     batch->next_record = 0;
 }
 
-enum next { NOTHING, NEEDS_SEGMENT, WRITE };
+enum next { NOTHING, NEEDS_SEGMENT, WRITE, HAND_OVER };
 
 /* Whether the active segment takes what is first in the queue. */
 static bool takes_first(pls_store *store)
@@ -173,13 +177,16 @@ static bool takes_first(pls_store *store)
     return true;
 }
 
-/* Under queue_lock. */
-static enum next take_queued(pls_store *store)
+/* `enough`: whoever asks has written enough. Under queue_lock. */
+static enum next take_queued(pls_store *store, bool enough)
 {
     if (store->queue.first == NULL) {
         store->writing = false;
         pthread_cond_broadcast(&store->idle);
         return NOTHING;
+    }
+    if (enough) {
+        return HAND_OVER;
     }
     if (!takes_first(store)) {
         return NEEDS_SEGMENT;
@@ -188,13 +195,14 @@ static enum next take_queued(pls_store *store)
     return WRITE;
 }
 
-static enum next take_batch(pls_store *store)
+static enum next take_batch(pls_store *store, bool enough)
 {
-    if (store->batch.next != NULL) { /* the writer's own: no lock */
+    if (store->batch.next !=
+        NULL) { /* the writer's own: no lock; a seal waits for the rest of it */
         return WRITE;
     }
     pthread_mutex_lock(&store->queue_lock);
-    enum next next = take_queued(store);
+    enum next next = take_queued(store, enough);
     pthread_mutex_unlock(&store->queue_lock);
     return next;
 }
@@ -316,7 +324,7 @@ static void end_batch(pls_store *store)
 
 /* -- the writer -- */
 
-static void write_on(pls_store *store, enum next next);
+static void write_on(pls_store *store, enum next next, unsigned most);
 
 /* A batch that is written in pieces goes on with the next one; nothing of it is published before
  * the last, and a failure takes all of them back. */
@@ -345,7 +353,7 @@ static void on_written(void *arg, enum pls_code code)
     store->batch.code = code;
     if (is_second(&store->batch)) {
         end_write(store);
-        write_on(store, take_batch(store));
+        write_on(store, take_batch(store, false), WRITES_MAX);
     }
 }
 
@@ -369,7 +377,7 @@ static void submit(pls_store *store)
 
 /* The writer is a caller, who has more to do: where others go on and on, an I/O thread takes over.
  */
-static void write_on(pls_store *store, enum next next)
+static void write_on(pls_store *store, enum next next, unsigned most)
 {
     for (unsigned n = 1; next == WRITE; n++) {
         submit(store);
@@ -377,21 +385,19 @@ static void write_on(pls_store *store, enum next next)
             return;
         }
         end_write(store);
-        if (n == WRITES_MAX) {
-            pls_dir_run(store->dir, &store->write_job);
-            return;
-        }
-        next = take_batch(store);
+        next = take_batch(store, n >= most);
     }
     if (next == NEEDS_SEGMENT) {
         pls_dir_run(store->dir, &store->rotate_job);
+    } else if (next == HAND_OVER) {
+        pls_dir_run(store->dir, &store->write_job);
     }
 }
 
 void plsi_write_job(struct pls_job *job)
 {
     pls_store *store = (pls_store *)((char *)job - offsetof(pls_store, write_job));
-    write_on(store, take_batch(store));
+    write_on(store, take_batch(store, false), WRITES_MAX);
 }
 
 void plsi_append_resume(pls_store *store, enum pls_code code)
@@ -399,11 +405,11 @@ void plsi_append_resume(pls_store *store, enum pls_code code)
     if (code != PLS_OK) {
         pthread_mutex_lock(&store->queue_lock);
         struct plsi_appends failed = store->queue;
-        store->queue.first = NULL;
+        store->queue = (struct plsi_appends){0};
         pthread_mutex_unlock(&store->queue_lock);
         plsi_appends_fail(&failed, code);
     }
-    write_on(store, take_batch(store));
+    write_on(store, take_batch(store, false), WRITES_MAX);
 }
 
 static void set_prefix(const struct pls_ref *ref, uint8_t prefix[4])
@@ -468,7 +474,26 @@ static enum next become_writer(pls_store *store)
         return NOTHING;
     }
     store->writing = true;
-    return take_queued(store);
+    return take_queued(store, false);
+}
+
+/* Of the appends that were queued just now, whether each may be left to the syncer: it writes them
+ * with all that have come until its next sync, at once. Under queue_lock. */
+static bool is_left(const pls_store *store, struct pls_append *const *appends, size_t n)
+{
+    bool left = store->syncing && store->queue.n <= LEFT_MAX;
+    for (size_t i = 0; i < n && left; i++) {
+        left = appends[i]->durability == PLS_SYNCED && appends[i]->bytes <= LEFT_BYTES;
+    }
+    return left;
+}
+
+void plsi_append_left(pls_store *store)
+{
+    pthread_mutex_lock(&store->queue_lock);
+    enum next next = become_writer(store);
+    pthread_mutex_unlock(&store->queue_lock);
+    write_on(store, next, 1);
 }
 
 static void queue_appends(pls_store *store, struct pls_append *const *appends, size_t n)
@@ -479,9 +504,13 @@ static void queue_appends(pls_store *store, struct pls_append *const *appends, s
     for (size_t i = 0; i < n; i++) {
         push_or_refuse(store, appends[i], &refused);
     }
-    enum next next = become_writer(store);
+    bool left = is_left(store, appends, n);
+    enum next next = left ? NOTHING : become_writer(store);
+    if (left) {
+        plsi_sync_wake(store);
+    }
     pthread_mutex_unlock(&store->queue_lock);
-    write_on(store, next);
+    write_on(store, next, WRITES_MAX);
     while ((append = plsi_appends_pop(&refused)) != NULL) {
         append->done(append, append->refusal);
     }
