@@ -7,7 +7,6 @@
  */
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "errors.h"
 #include "service.h"
@@ -110,17 +109,14 @@ static void wait_for_round_end(struct append_call *a)
     waiting.list[waiting.n++] = a;
 }
 
-static bool put_together(struct append_call *a, const struct grpc_c_bytes *bytes)
+/* The pieces are not needed any more: the received message goes. */
+static bool take_whole(struct append_call *a, const struct grpc_c_bytes *bytes)
 {
-    uint8_t *at = malloc(bytes->length);
-    if (at == NULL) {
+    uint8_t *whole = malloc(bytes->length);
+    if (whole == NULL) {
         return false;
     }
-    a->whole = (struct iovec){.iov_base = at, .iov_len = bytes->length};
-    for (size_t i = 0; i < bytes->n_pieces; i++) {
-        memcpy(at, bytes->pieces[i].iov_base, bytes->pieces[i].iov_len);
-        at += bytes->pieces[i].iov_len;
-    }
+    a->whole = psd_put_together(bytes, whole);
     a->append.payload = &a->whole;
     a->append.n_payload = 1;
     grpc_c_received_release(grpc_c_call_take_bytes(a->call));
@@ -136,7 +132,7 @@ static bool take_payload(struct append_call *a)
     }
     a->length = bytes.length;
     if (bytes.n_pieces > PLS_PARTS_MAX) {
-        return put_together(a, &bytes);
+        return take_whole(a, &bytes);
     }
     a->append.payload = bytes.pieces;
     a->append.n_payload = (int)bytes.n_pieces;

@@ -68,17 +68,6 @@ static struct measure measure_payloads(const grpc_c_received *payloads)
     return m;
 }
 
-/* Copies the payload to *whole, which moves on. */
-static struct iovec put_together(const struct grpc_c_bytes *bytes, uint8_t **whole)
-{
-    struct iovec payload = {.iov_base = *whole, .iov_len = bytes->length};
-    for (size_t i = 0; i < bytes->n_pieces; i++) {
-        memcpy(*whole, bytes->pieces[i].iov_base, bytes->pieces[i].iov_len);
-        *whole += bytes->pieces[i].iov_len;
-    }
-    return payload;
-}
-
 static void set_records(struct batch *b)
 {
     uint8_t *whole = b->whole;
@@ -89,7 +78,8 @@ static void set_records(struct batch *b)
             b->records[i].payload = bytes.pieces[0];
         } else if (bytes.n_pieces > 1) {
             assert(whole != NULL); /* batch_create has seen the same */
-            b->records[i].payload = put_together(&bytes, &whole);
+            b->records[i].payload = psd_put_together(&bytes, whole);
+            whole += bytes.length;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "errors.h"
 #include "stream.h"
@@ -91,6 +92,16 @@ bool psd_durability(const struct psd_service *service, Payloadstore__V1__Durabil
     default:
         return false;
     }
+}
+
+struct iovec psd_put_together(const struct grpc_c_bytes *bytes, uint8_t *whole)
+{
+    uint8_t *at = whole;
+    for (size_t i = 0; i < bytes->n_pieces; i++) {
+        memcpy(at, bytes->pieces[i].iov_base, bytes->pieces[i].iov_len);
+        at += bytes->pieces[i].iov_len;
+    }
+    return (struct iovec){.iov_base = whole, .iov_len = bytes->length};
 }
 
 struct pls_ref psd_ref_in(const Payloadstore__V1__PayloadRef *ref)

@@ -61,6 +61,9 @@ bool psd_durability(const struct psd_service *service, Payloadstore__V1__Durabil
 /* The name a request means: "" is the store named "default". */
 const char *psd_store_name(const char *name);
 
+/* Copies a payload that came in pieces to `whole`, which has room for it. */
+struct iovec psd_put_together(const struct grpc_c_bytes *bytes, uint8_t *whole);
+
 struct pls_ref psd_ref_in(const Payloadstore__V1__PayloadRef *ref);
 /* `out` is initialised here. */
 void psd_ref_out(const struct pls_ref *ref, Payloadstore__V1__PayloadRef *out);

@@ -20,6 +20,8 @@
 #include "store.h"
 
 #define WRITES_MAX 16u
+#define LEFT_BYTES (16u << 10) /* of an append that is left to the syncer */
+#define LEFT_MAX   256u        /* of those, beyond which they are written meanwhile */
 
 void plsi_appends_push(struct plsi_appends *list, struct pls_append *append)
 {
@@ -30,6 +32,7 @@ void plsi_appends_push(struct plsi_appends *list, struct pls_append *append)
         list->last->next = append;
     }
     list->last = append;
+    list->n++;
 }
 
 struct pls_append *plsi_appends_pop(struct plsi_appends *list)
@@ -37,6 +40,7 @@ struct pls_append *plsi_appends_pop(struct plsi_appends *list)
     struct pls_append *append = list->first;
     if (append != NULL) {
         list->first = append->next;
+        list->n--;
     }
     return append;
 }
@@ -136,7 +140,7 @@ static void gather(pls_store *store)
 {
     struct plsi_batch *batch = &store->batch;
     batch->segment = plsi_segment_hold(store->active);
-    batch->appends.first = NULL;
+    batch->appends = (struct plsi_appends){0};
     batch->offset = atomic_load(&store->active->end);
     batch->epoch = atomic_load(&store->epoch);
 
@@ -156,10 +160,9 @@ static void gather(pls_store *store)
     batch->piece_bytes = 0;
     batch->next = batch->appends.first;
     batch->next_record = 0;
-    fill(batch);
 }
 
-enum next { NOTHING, NEEDS_SEGMENT, WRITE };
+enum next { NOTHING, NEEDS_SEGMENT, WRITE, HAND_OVER };
 
 /* Whether the active segment takes what is first in the queue. */
 static bool takes_first(pls_store *store)
@@ -174,23 +177,32 @@ static bool takes_first(pls_store *store)
     return true;
 }
 
-static enum next take_batch(pls_store *store)
+/* `enough`: whoever asks has written enough. Under queue_lock. */
+static enum next take_queued(pls_store *store, bool enough)
 {
-    if (store->batch.next != NULL) { /* the writer's own: no lock */
-        fill(&store->batch);
-        return WRITE;
-    }
-    enum next next = WRITE;
-    pthread_mutex_lock(&store->queue_lock);
     if (store->queue.first == NULL) {
         store->writing = false;
         pthread_cond_broadcast(&store->idle);
-        next = NOTHING;
-    } else if (!takes_first(store)) {
-        next = NEEDS_SEGMENT;
-    } else {
-        gather(store);
+        return NOTHING;
     }
+    if (enough) {
+        return HAND_OVER;
+    }
+    if (!takes_first(store)) {
+        return NEEDS_SEGMENT;
+    }
+    gather(store);
+    return WRITE;
+}
+
+static enum next take_batch(pls_store *store, bool enough)
+{
+    if (store->batch.next !=
+        NULL) { /* the writer's own: no lock; a seal waits for the rest of it */
+        return WRITE;
+    }
+    pthread_mutex_lock(&store->queue_lock);
+    enum next next = take_queued(store, enough);
     pthread_mutex_unlock(&store->queue_lock);
     return next;
 }
@@ -206,24 +218,33 @@ static enum pls_code reserve_entries(struct plsi_batch *batch)
     return plsi_index_reserve(batch->segment->index, n);
 }
 
+static void add_entries(struct plsi_batch *batch)
+{
+    struct plsi_index *index = batch->segment->index;
+    uint64_t n = 0;
+    for (struct pls_append *a = batch->appends.first; a != NULL; a = a->next) {
+        for (size_t i = 0; i < count_records(a); i++) {
+            const struct pls_ref *ref = ref_of(a, i);
+            plsi_index_prepare(index, n++,
+                               &(struct plsi_entry){.offset = ref->offset,
+                                                    .length = ref->length,
+                                                    .crc32c = ref->crc32c});
+        }
+    }
+    plsi_index_publish(index, n);
+}
+
 /* The records are in the file: from here on they can be read, and never be taken back. */
 static void publish(pls_store *store)
 {
     struct plsi_batch *batch = &store->batch;
     struct plsi_segment *segment = batch->segment;
     uint64_t end = batch->offset + batch->bytes;
-    for (struct pls_append *a = batch->appends.first; a != NULL; a = a->next) {
-        for (size_t i = 0; i < count_records(a); i++) {
-            const struct pls_ref *ref = ref_of(a, i);
-            plsi_index_add(segment->index, &(struct plsi_entry){.offset = ref->offset,
-                                                                .length = ref->length,
-                                                                .crc32c = ref->crc32c});
-        }
-    }
-    atomic_store(&segment->bytes, end);
-    atomic_store(&segment->end, end);
+    add_entries(batch);
+    atomic_store_explicit(&segment->bytes, end, memory_order_release);
+    atomic_store_explicit(&segment->end, end, memory_order_release);
     /* After the write, not before it: a sync that ran meanwhile may not have seen these bytes. */
-    atomic_store(&segment->unsynced, true);
+    atomic_store_explicit(&segment->unsynced, true, memory_order_release);
     if (plsi_index_write_behind(segment->index) != PLS_OK) {
         plsi_log(store->dir, PLS_LOG_WARNING, store->name, "index_failed",
                  "the index of segment %u stays in memory: its file cannot be written",
@@ -242,9 +263,9 @@ static void undo(struct plsi_batch *batch)
     }
 }
 
-/* Lets go of the batch's segment; a seal may be waiting for that. A record counts as appended after
- * its write, not before it: so it is younger. */
-static void leave_segment(pls_store *store, bool written)
+/* The batch's segment, which a seal may be waiting for, is the caller's to release. A record counts
+ * as appended after its write, not before it: so it is younger. */
+static struct plsi_segment *leave_segment(pls_store *store, bool written)
 {
     int64_t now = plsi_now_ms();
     pthread_mutex_lock(&store->queue_lock);
@@ -256,7 +277,7 @@ static void leave_segment(pls_store *store, bool written)
     store->batch.segment = NULL;
     pthread_cond_broadcast(&store->idle);
     pthread_mutex_unlock(&store->queue_lock);
-    plsi_segment_release(segment);
+    return segment;
 }
 
 static void answer(pls_store *store, struct plsi_appends written, struct plsi_segment *segment)
@@ -284,7 +305,6 @@ static void end_batch(pls_store *store)
     struct plsi_batch *batch = &store->batch;
     struct plsi_appends appends = batch->appends;
     enum pls_code code = batch->code;
-    struct plsi_segment *segment = plsi_segment_hold(batch->segment);
     if (code == PLS_OK) {
         publish(store);
     } else if (code != PLS_DISK_RESERVE) { /* which is found before anything is written */
@@ -293,7 +313,7 @@ static void end_batch(pls_store *store)
     if (code == PLS_NO_SPACE) {
         plsi_room_doubt(store->dir);
     }
-    leave_segment(store, code == PLS_OK);
+    struct plsi_segment *segment = leave_segment(store, code == PLS_OK);
     if (code == PLS_OK) {
         answer(store, appends, segment);
     } else {
@@ -304,7 +324,7 @@ static void end_batch(pls_store *store)
 
 /* -- the writer -- */
 
-static void write_queued(pls_store *store);
+static void write_on(pls_store *store, enum next next, unsigned most);
 
 /* A batch that is written in pieces goes on with the next one; nothing of it is published before
  * the last, and a failure takes all of them back. */
@@ -319,10 +339,12 @@ static void end_write(pls_store *store)
     }
 }
 
-/* The submitter and the completion meet here; true for whoever comes second, and so goes on. */
+/* The submitter and the completion meet here; true for whoever comes second, and so goes on. Most
+ * often that is the submitter, and it sees so without an exchange. */
 static bool is_second(struct plsi_batch *batch)
 {
-    return atomic_exchange_explicit(&batch->turn, 1, memory_order_acq_rel) == 1;
+    return atomic_load_explicit(&batch->turn, memory_order_acquire) == 1 ||
+           atomic_exchange_explicit(&batch->turn, 1, memory_order_acq_rel) == 1;
 }
 
 static void on_written(void *arg, enum pls_code code)
@@ -331,7 +353,7 @@ static void on_written(void *arg, enum pls_code code)
     store->batch.code = code;
     if (is_second(&store->batch)) {
         end_write(store);
-        write_queued(store);
+        write_on(store, take_batch(store, false), WRITES_MAX);
     }
 }
 
@@ -339,7 +361,8 @@ static void submit(pls_store *store)
 {
     struct plsi_batch *batch = &store->batch;
     struct plsi_blob *blob = batch->segment->blob;
-    atomic_store(&batch->turn, 0);
+    atomic_store_explicit(&batch->turn, 0, memory_order_relaxed); /* nobody else looks yet */
+    fill(batch);
     bool first = batch->at == batch->offset;
     enum pls_code code = first ? plsi_room_take(store->dir, batch->bytes) : PLS_OK;
     if (first && code == PLS_OK) {
@@ -354,32 +377,27 @@ static void submit(pls_store *store)
 
 /* The writer is a caller, who has more to do: where others go on and on, an I/O thread takes over.
  */
-static void write_queued(pls_store *store)
+static void write_on(pls_store *store, enum next next, unsigned most)
 {
-    for (unsigned n = 0;; n++) {
-        if (n == WRITES_MAX) {
-            pls_dir_run(store->dir, &store->write_job);
+    for (unsigned n = 1; next == WRITE; n++) {
+        submit(store);
+        if (!is_second(&store->batch)) {
             return;
         }
-        switch (take_batch(store)) {
-        case NOTHING:
-            return;
-        case NEEDS_SEGMENT:
-            pls_dir_run(store->dir, &store->rotate_job);
-            return;
-        case WRITE:
-            submit(store);
-            if (!is_second(&store->batch)) {
-                return;
-            }
-            end_write(store);
-        }
+        end_write(store);
+        next = take_batch(store, n >= most);
+    }
+    if (next == NEEDS_SEGMENT) {
+        pls_dir_run(store->dir, &store->rotate_job);
+    } else if (next == HAND_OVER) {
+        pls_dir_run(store->dir, &store->write_job);
     }
 }
 
 void plsi_write_job(struct pls_job *job)
 {
-    write_queued((pls_store *)((char *)job - offsetof(pls_store, write_job)));
+    pls_store *store = (pls_store *)((char *)job - offsetof(pls_store, write_job));
+    write_on(store, take_batch(store, false), WRITES_MAX);
 }
 
 void plsi_append_resume(pls_store *store, enum pls_code code)
@@ -387,11 +405,11 @@ void plsi_append_resume(pls_store *store, enum pls_code code)
     if (code != PLS_OK) {
         pthread_mutex_lock(&store->queue_lock);
         struct plsi_appends failed = store->queue;
-        store->queue.first = NULL;
+        store->queue = (struct plsi_appends){0};
         pthread_mutex_unlock(&store->queue_lock);
         plsi_appends_fail(&failed, code);
     }
-    write_queued(store);
+    write_on(store, take_batch(store, false), WRITES_MAX);
 }
 
 static void set_prefix(const struct pls_ref *ref, uint8_t prefix[4])
@@ -449,12 +467,33 @@ static void push_or_refuse(pls_store *store, struct pls_append *append,
     plsi_appends_push(append->refusal == PLS_OK ? &store->queue : refused, append);
 }
 
-/* Whether the caller is to write what is in the queue. Under queue_lock. */
-static bool become_writer(pls_store *store)
+/* What the caller is to do, where nobody writes what is in the queue. Under queue_lock. */
+static enum next become_writer(pls_store *store)
 {
-    bool writer = !store->writing && store->queue.first != NULL;
-    store->writing = store->writing || writer;
-    return writer;
+    if (store->writing || store->queue.first == NULL) {
+        return NOTHING;
+    }
+    store->writing = true;
+    return take_queued(store, false);
+}
+
+/* Of the appends that were queued just now, whether each may be left to the syncer: it writes them
+ * with all that have come until its next sync, at once. Under queue_lock. */
+static bool is_left(const pls_store *store, struct pls_append *const *appends, size_t n)
+{
+    bool left = store->syncing && store->queue.n <= LEFT_MAX;
+    for (size_t i = 0; i < n && left; i++) {
+        left = appends[i]->durability == PLS_SYNCED && appends[i]->bytes <= LEFT_BYTES;
+    }
+    return left;
+}
+
+void plsi_append_left(pls_store *store)
+{
+    pthread_mutex_lock(&store->queue_lock);
+    enum next next = become_writer(store);
+    pthread_mutex_unlock(&store->queue_lock);
+    write_on(store, next, 1);
 }
 
 static void queue_appends(pls_store *store, struct pls_append *const *appends, size_t n)
@@ -466,13 +505,15 @@ static void queue_appends(pls_store *store, struct pls_append *const *appends, s
     for (size_t i = 0; i < n; i++) {
         push_or_refuse(store, appends[i], &refused);
     }
-    bool writer = become_writer(store);
+    bool left = is_left(store, appends, n);
+    enum next next = left ? NOTHING : become_writer(store);
+    if (left) {
+        plsi_sync_wake(store);
+    }
     pthread_mutex_unlock(&store->queue_lock);
+    write_on(store, next, WRITES_MAX);
     while ((append = plsi_appends_pop(&refused)) != NULL) {
         append->done(append, append->refusal);
-    }
-    if (writer) {
-        write_queued(store);
     }
 }
 

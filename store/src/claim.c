@@ -48,7 +48,7 @@ static struct plsi_appends raise_epoch(pls_store *store, uint64_t epoch)
 {
     pthread_mutex_lock(&store->queue_lock);
     struct plsi_appends stale = store->queue;
-    store->queue.first = NULL;
+    store->queue = (struct plsi_appends){0};
     atomic_store(&store->epoch, epoch);
     pthread_mutex_unlock(&store->queue_lock);
     return stale;

@@ -6,7 +6,7 @@
 static atomic_int_least64_t stopped_ns; /* 0: it runs */
 static atomic_int_least64_t shift_ns;
 
-static int64_t real_ns(void)
+int64_t plsi_machine_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -16,13 +16,13 @@ static int64_t real_ns(void)
 int64_t plsi_now_ns(void)
 {
     int64_t stopped = atomic_load_explicit(&stopped_ns, memory_order_relaxed);
-    return (stopped != 0 ? stopped : real_ns()) +
+    return (stopped != 0 ? stopped : plsi_machine_ns()) +
            atomic_load_explicit(&shift_ns, memory_order_relaxed);
 }
 
 void plsi_clock_stop(void)
 {
-    atomic_store(&stopped_ns, real_ns());
+    atomic_store(&stopped_ns, plsi_machine_ns());
 }
 
 void plsi_clock_shift(int64_t ms)

@@ -5,6 +5,8 @@
 #include <stdint.h>
 
 int64_t plsi_now_ns(void);
+/* As the machine has it, whatever tests do to the other: for what is waited for. */
+int64_t plsi_machine_ns(void);
 
 static inline int64_t plsi_now_ms(void)
 {

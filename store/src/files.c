@@ -15,6 +15,9 @@
 
 #define LOCK_FILE  ".payloadstore.lock" /* no store name begins with a dot */
 #define RING_LEAST 4u                   /* reads that are cheaper over a ring than one by one */
+#define COPY_PART  2560u       /* bytes of a part, on average, up to which a write is copied */
+#define COPY_MOST  (96u << 10) /* bytes of such a write */
+#define COPY_FEW   (4u << 10)  /* of one that is copied to the stack */
 
 struct file {
     struct plsi_blob blob;
@@ -106,7 +109,8 @@ static int write_all(int fd, uint64_t offset, struct iovec *iov, int n)
 {
     advance(&iov, &n, 0);
     while (n > 0) {
-        ssize_t written = plsi_sys_pwritev(fd, iov, n < IOV_MAX ? n : IOV_MAX, offset);
+        ssize_t written = n == 1 ? plsi_sys_pwrite(fd, iov->iov_base, iov->iov_len, offset)
+                                 : plsi_sys_pwritev(fd, iov, n < IOV_MAX ? n : IOV_MAX, offset);
         if (written == -EINTR) {
             continue;
         }
@@ -119,10 +123,56 @@ static int write_all(int fd, uint64_t offset, struct iovec *iov, int n)
     return 0;
 }
 
+/* Parts so small cost the kernel more, one by one, than copying them end to end costs us. */
+static bool is_worth_copying(int n, size_t bytes)
+{
+    return n > 1 && bytes <= COPY_MOST && bytes <= (size_t)n * COPY_PART;
+}
+
+static size_t count_bytes(const struct iovec *iov, int n)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++) {
+        bytes += iov[i].iov_len;
+    }
+    return bytes;
+}
+
+static void copy_parts(const struct iovec *iov, int n, uint8_t *to)
+{
+    for (int i = 0; i < n; i++) {
+        if (iov[i].iov_len > 0) { /* an empty part may have no address */
+            memcpy(to, iov[i].iov_base, iov[i].iov_len);
+            to += iov[i].iov_len;
+        }
+    }
+}
+
+/* As one part. */
+static int write_copied(int fd, uint64_t offset, struct iovec *iov, int n, size_t bytes)
+{
+    uint8_t few[COPY_FEW];
+    uint8_t *copy = bytes <= sizeof few ? few : malloc(bytes);
+    if (copy == NULL) {
+        return write_all(fd, offset, iov, n);
+    }
+    copy_parts(iov, n, copy);
+    struct iovec whole = {.iov_base = copy, .iov_len = bytes};
+    int error = write_all(fd, offset, &whole, 1);
+    if (copy != few) {
+        free(copy);
+    }
+    return error;
+}
+
 static void file_append(struct plsi_blob *blob, uint64_t offset, struct iovec *iov, int n,
                         plsi_append_fn *done, void *arg)
 {
-    done(arg, code_of(write_all(file_of(blob)->fd, offset, iov, n)));
+    int fd = file_of(blob)->fd;
+    size_t bytes = count_bytes(iov, n);
+    int error = is_worth_copying(n, bytes) ? write_copied(fd, offset, iov, n, bytes)
+                                           : write_all(fd, offset, iov, n);
+    done(arg, code_of(error));
 }
 
 static enum pls_code file_put(struct plsi_blob *blob, uint64_t offset, const void *data,

@@ -115,13 +115,25 @@ enum pls_code plsi_index_reserve(struct plsi_index *index, uint64_t n)
     return tail != NULL ? PLS_OK : PLS_NO_MEMORY;
 }
 
+void plsi_index_prepare(struct plsi_index *index, uint64_t i, const struct plsi_entry *entry)
+{
+    assert(index->n_tail + i < index->room);
+    index->tail[index->n_tail + i] = *entry;
+}
+
+void plsi_index_publish(struct plsi_index *index, uint64_t n)
+{
+    uint64_t count = atomic_load_explicit(&index->count, memory_order_relaxed);
+    pthread_mutex_lock(&index->lock);
+    index->n_tail += n;
+    atomic_store_explicit(&index->count, count + n, memory_order_release);
+    pthread_mutex_unlock(&index->lock);
+}
+
 void plsi_index_add(struct plsi_index *index, const struct plsi_entry *entry)
 {
-    pthread_mutex_lock(&index->lock);
-    assert(index->n_tail < index->room);
-    index->tail[index->n_tail++] = *entry;
-    atomic_fetch_add_explicit(&index->count, 1, memory_order_release);
-    pthread_mutex_unlock(&index->lock);
+    plsi_index_prepare(index, 0, entry);
+    plsi_index_publish(index, 1);
 }
 
 /* The first n entries of the tail are in the file now. */

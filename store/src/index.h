@@ -88,6 +88,10 @@ void plsi_index_destroy(struct plsi_index *index);
 enum pls_code plsi_index_reserve(struct plsi_index *index, uint64_t n);
 /* Adds behind the last entry, for which there is room. */
 void plsi_index_add(struct plsi_index *index, const struct plsi_entry *entry);
+/* The same for many at once: each is set, number i from 0 behind the last one, where nobody sees it
+ * yet; then n are added together. */
+void plsi_index_prepare(struct plsi_index *index, uint64_t i, const struct plsi_entry *entry);
+void plsi_index_publish(struct plsi_index *index, uint64_t n);
 /* Writes the blocks that are full. What it returns is for the log: the entries stay where they are.
  */
 enum pls_code plsi_index_write_behind(struct plsi_index *index);

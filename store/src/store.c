@@ -81,6 +81,7 @@ static pls_store *store_create(pls_dir *dir, const char *name)
     pthread_mutex_init(&store->admin, NULL);
     pthread_mutex_init(&store->queue_lock, NULL);
     pthread_cond_init(&store->idle, NULL);
+    pthread_cond_init(&store->group.gathered, NULL);
     pthread_cond_init(&store->compaction_ended, NULL);
     return store;
 }
@@ -94,6 +95,7 @@ static void store_destroy(pls_store *store)
         store->backend->ops->close(store->backend);
     }
     pthread_cond_destroy(&store->compaction_ended);
+    pthread_cond_destroy(&store->group.gathered);
     pthread_cond_destroy(&store->idle);
     pthread_mutex_destroy(&store->queue_lock);
     pthread_mutex_destroy(&store->admin);

@@ -33,6 +33,7 @@ enum plsi_status { PLSI_OPEN, PLSI_BROKEN, PLSI_DELETED, PLSI_CLOSED };
 /* Appends, first in, first out. */
 struct plsi_appends {
     struct pls_append *first, *last;
+    size_t n;
 };
 
 /* The gathered write that runs; the writer's own but for `segment`. */
@@ -52,6 +53,17 @@ struct plsi_batch {
     enum pls_code code;
     atomic_int turn; /* who goes on: the second to come, the submitter or the completion */
     struct iovec iov[PLSI_BATCH_IOV];
+};
+
+/* How the appends that share a sync gather; guarded by queue_lock. See sync.c. */
+struct plsi_sync_group {
+    pthread_cond_t gathered;
+    size_t wanted;   /* the syncer waits for so many; 0: it does not */
+    int64_t sync_ns; /* that a sync takes, and when the last one ended */
+    int64_t ended_ns;
+    size_t behind;  /* how many waited already when it ended */
+    unsigned skips; /* syncs not to wait before, after waiting in vain, */
+    unsigned left;  /* and how many of them are left */
 };
 
 struct pls_store {
@@ -82,6 +94,7 @@ struct pls_store {
     struct plsi_segment *active; /* held; NULL: the next append needs one */
     struct plsi_appends to_sync; /* written, waiting for their sync */
     bool syncing;
+    struct plsi_sync_group group;
     struct plsi_segment *first_to_finish, *last_to_finish; /* held */
     bool finishing;
     struct plsi_batch batch;
@@ -180,6 +193,8 @@ enum pls_code plsi_reindex(pls_store *store, struct plsi_segment *segment, uint6
 /* Goes on writing what is queued, on behalf of the one writer. Where code is not OK, fails it all.
  */
 void plsi_append_resume(pls_store *store, enum pls_code code);
+/* Writes the appends that are left in the queue for the next sync, unless somebody writes. */
+void plsi_append_left(pls_store *store);
 
 void plsi_appends_push(struct plsi_appends *list, struct pls_append *append);
 struct pls_append *plsi_appends_pop(struct plsi_appends *list);
@@ -191,6 +206,8 @@ void plsi_appends_fail(struct plsi_appends *list, enum pls_code code);
 /* Takes a list of written appends, each with its segment held; calls their `done` after a sync. */
 void plsi_sync_submit(pls_store *store, struct plsi_appends *appends);
 void plsi_sync_job(struct pls_job *job);
+/* After an append was left in the queue for the syncer. With queue_lock held. */
+void plsi_sync_wake(pls_store *store);
 
 /* -- resolve.c -- */
 

@@ -2,11 +2,13 @@
 #include "store_fixture.h"
 
 #include <sched.h>
+#include <time.h>
 
 #include "clock.h"
 #include "store.h"
 
-#define N 64
+#define N       64
+#define SLOW_NS 20000000
 
 /* A blob whose syncs last until they are told to end. */
 static struct held {
@@ -15,7 +17,9 @@ static struct held {
     pthread_mutex_t lock; /* a leaf; guards what follows */
     pthread_cond_t changed;
     bool hold;
+    bool slow; /* as a disk is */
     int syncs; /* begun */
+    int writes;
     int answered;
     int failed;
 } held = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -28,8 +32,21 @@ static enum pls_code held_sync(struct plsi_blob *blob)
     while (held.hold) {
         pthread_cond_wait(&held.changed, &held.lock);
     }
+    bool slow = held.slow;
     pthread_mutex_unlock(&held.lock);
+    if (slow) {
+        nanosleep(&(struct timespec){.tv_nsec = SLOW_NS}, NULL);
+    }
     return held.files->sync(blob);
+}
+
+static void counted_append(struct plsi_blob *blob, uint64_t offset, struct iovec *iov, int n,
+                           plsi_append_fn *done, void *arg)
+{
+    pthread_mutex_lock(&held.lock);
+    held.writes++;
+    pthread_mutex_unlock(&held.lock);
+    held.files->append(blob, offset, iov, n, done, arg);
 }
 
 static void hold_syncs(pls_store *store)
@@ -38,8 +55,10 @@ static void hold_syncs(pls_store *store)
     held.files = blob->ops;
     held.ops = *blob->ops;
     held.ops.sync = held_sync;
+    held.ops.append = counted_append;
     held.hold = true;
-    held.syncs = held.answered = held.failed = 0;
+    held.slow = false;
+    held.syncs = held.writes = held.answered = held.failed = 0;
     blob->ops = &held.ops;
 }
 
@@ -90,7 +109,7 @@ static void submit(pls_store *store, struct pls_append *appends, int n)
 }
 
 /* The first one's sync runs; what comes meanwhile waits for the next, all of it. */
-static void appends_that_wait_share_one_sync(void **state)
+static void appends_that_wait_share_one_write_and_one_sync(void **state)
 {
     struct fixture *fx = *state;
     struct pls_append appends[N];
@@ -105,6 +124,7 @@ static void appends_that_wait_share_one_sync(void **state)
     assert_int_equal(before, 0);
     assert_int_equal(held.failed, 0);
     assert_int_equal(held.syncs, 2);
+    assert_int_equal(held.writes, 2);
     for (int i = 0; i < N; i++) {
         assert_text(fx->store, &appends[i].ref, "synced");
     }
@@ -133,6 +153,50 @@ static void a_sync_holds_up_nobody_who_asked_for_none(void **state)
     assert_text(fx->store, &second, "buffered");
     assert_text(other, &others, "synced");
     pls_store_release(other);
+}
+
+/* What waits for the next sync is not written yet; an append that waits for none writes it, too,
+ * for it comes behind. */
+static void what_waits_for_a_sync_keeps_its_place(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_append appends[N];
+    struct pls_ref buffered;
+    put_text(fx->store, "the segment is there");
+    hold_syncs(fx->store);
+    submit(fx->store, appends, 1);
+    wait_for(&held.syncs, 1);
+    submit(fx->store, appends + 1, N - 1);
+    enum pls_code code = try_append(fx->store, "buffered", 8, PLS_BUFFERED, &buffered);
+    int before = answered();
+    let_go();
+    wait_for(&held.answered, N);
+    assert_int_equal(code, PLS_OK);
+    assert_int_equal(before, 0);
+    assert_text(fx->store, &buffered, "buffered");
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(buffered.offset - appends[i].ref.offset, (N - i) * (4 + 6));
+        assert_text(fx->store, &appends[i].ref, "synced");
+    }
+}
+
+/* Each time all have been answered they append again. Without waiting for them there are two syncs
+ * for each time: one for the first to come, one for the others. */
+static void who_appends_again_at_once_shares_the_next_sync(void **state)
+{
+    enum { TIMES = 20 };
+    struct fixture *fx = *state;
+    struct pls_append appends[N];
+    put_text(fx->store, "the segment is there");
+    hold_syncs(fx->store);
+    held.slow = true;
+    let_go();
+    for (int i = 1; i <= TIMES; i++) {
+        submit(fx->store, appends, N);
+        wait_for(&held.answered, i * N);
+    }
+    assert_int_equal(held.failed, 0);
+    assert_true(held.syncs <= TIMES * 3 / 2);
 }
 
 /* -- two at once ------------------------------------------------------------------------------- */
@@ -195,7 +259,9 @@ static void a_failed_sync_is_nobodys_success(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STORE_TEST(appends_that_wait_share_one_sync),
+        STORE_TEST(appends_that_wait_share_one_write_and_one_sync),
+        STORE_TEST(what_waits_for_a_sync_keeps_its_place),
+        STORE_TEST(who_appends_again_at_once_shares_the_next_sync),
         STORE_TEST(a_sync_holds_up_nobody_who_asked_for_none),
         STORE_TEST(a_failed_sync_is_nobodys_success),
     };
