@@ -58,6 +58,7 @@ struct gci_queue {
     unsigned n_spare;
     struct gci_call *answered[GCI_ANSWERED_MAX]; /* in this round; see round.c */
     unsigned n_answered;
+    size_t answered_bytes;
     struct gci_call *came[GCI_EVENTS_MAX]; /* and may be open at its end */
     unsigned n_came;
 };

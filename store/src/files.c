@@ -15,6 +15,7 @@
 
 #define LOCK_FILE  ".payloadstore.lock" /* no store name begins with a dot */
 #define RING_LEAST 4u                   /* reads that are cheaper over a ring than one by one */
+#define WRITE_MOST (1u << 20)           /* bytes of one write */
 #define COPY_PART  2560u       /* bytes of a part, on average, up to which a write is copied */
 #define COPY_MOST  (96u << 10) /* bytes of such a write */
 #define COPY_FEW   (4u << 10)  /* of one that is copied to the stack */
@@ -105,12 +106,31 @@ static void advance(struct iovec **iov, int *n, size_t done)
     }
 }
 
+/*
+ * The first WRITE_MOST bytes, or all. More at once is dearer: the kernel then takes blocks of
+ * memory as large as the write for its pages, which are in no processor's cache, and under a
+ * hypervisor often nowhere yet.
+ */
+static ssize_t write_some(int fd, uint64_t offset, struct iovec *iov, int n)
+{
+    size_t bytes = 0;
+    int parts = 0;
+    while (parts < n && parts < IOV_MAX && bytes < WRITE_MOST) {
+        bytes += iov[parts++].iov_len;
+    }
+    size_t beyond = bytes > WRITE_MOST ? bytes - WRITE_MOST : 0;
+    iov[parts - 1].iov_len -= beyond;
+    ssize_t written = parts == 1 ? plsi_sys_pwrite(fd, iov->iov_base, iov->iov_len, offset)
+                                 : plsi_sys_pwritev(fd, iov, parts, offset);
+    iov[parts - 1].iov_len += beyond;
+    return written;
+}
+
 static int write_all(int fd, uint64_t offset, struct iovec *iov, int n)
 {
     advance(&iov, &n, 0);
     while (n > 0) {
-        ssize_t written = n == 1 ? plsi_sys_pwrite(fd, iov->iov_base, iov->iov_len, offset)
-                                 : plsi_sys_pwritev(fd, iov, n < IOV_MAX ? n : IOV_MAX, offset);
+        ssize_t written = write_some(fd, offset, iov, n);
         if (written == -EINTR) {
             continue;
         }

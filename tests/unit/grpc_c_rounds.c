@@ -8,7 +8,9 @@
 
 #include "grpc_c_fixture.h"
 
-#define CALLS 200u
+#define CALLS      200u
+#define LARGE      (64u << 10) /* bytes of an answer */
+#define LARGE_MOST 4u          /* of which are a round's */
 
 static atomic_uint arrived;
 static atomic_uint rounds; /* that had calls */
@@ -17,6 +19,7 @@ static atomic_uint answered;
 /* Touched by the one polling thread alone. */
 static grpc_c_call *waiting[CALLS];
 static unsigned n_waiting;
+static unsigned n_large; /* answered in this round */
 static unsigned most;
 
 static int fresh(void **state)
@@ -25,7 +28,7 @@ static int fresh(void **state)
     atomic_store(&arrived, 0);
     atomic_store(&rounds, 0);
     atomic_store(&answered, 0);
-    n_waiting = most = 0;
+    n_waiting = n_large = most = 0;
     return 0;
 }
 
@@ -37,15 +40,19 @@ static void keep(grpc_c_call *call, const echo_request *request)
     atomic_fetch_add(&arrived, 1);
 }
 
+static const struct echo_handlers keepers = {.unary = keep};
+
 static void answer_all(void *user)
 {
     echo_response response = ECHO_RESPONSE;
+    unsigned n = n_waiting + n_large;
 
     insist(user == &rounds);
-    if (n_waiting > 0) {
+    if (n > 0) {
         atomic_fetch_add(&rounds, 1);
     }
-    most = n_waiting > most ? n_waiting : most;
+    most = n > most ? n : most;
+    n_large = 0;
     for (unsigned i = 0; i < n_waiting; i++) {
         insist(grpc_c_call_reply(waiting[i], &response.base));
     }
@@ -60,9 +67,8 @@ static void note_answer(ProtobufCMessage *response, const struct grpc_c_result *
     atomic_fetch_add(&answered, 1);
 }
 
-static void start(struct fixture *fixture, bool unix_socket)
+static void start(struct fixture *fixture, bool unix_socket, const struct echo_handlers *handlers)
 {
-    static const struct echo_handlers handlers = {.unary = keep};
     struct grpc_c_server_options options = {.pollers = 1};
     char address[64] = "127.0.0.1:0";
     char error[256] = "";
@@ -71,7 +77,7 @@ static void start(struct fixture *fixture, bool unix_socket)
         (void)snprintf(address, sizeof(address), "unix:/tmp/grpc_c_rounds.%d", (int)getpid());
     }
     fixture->server = grpc_c_server_create(&options);
-    assert_int_equal(grpc_c_server_add_service(fixture->server, &echo_service, &handlers), 0);
+    assert_int_equal(grpc_c_server_add_service(fixture->server, &echo_service, handlers), 0);
     grpc_c_server_on_round_end(fixture->server, answer_all, &rounds);
     assert_int_equal(grpc_c_server_listen(fixture->server, address, &fixture->port, error, 256), 0);
     assert_int_equal(grpc_c_server_start(fixture->server), 0);
@@ -102,7 +108,7 @@ static void calls_of_a_round_are_answered_at_its_end(void **state)
     struct fixture fixture;
 
     (void)state;
-    start(&fixture, false);
+    start(&fixture, false, &keepers);
     call_many(&fixture);
     fixture_stop(&fixture);
     assert_true(most > 1); /* else there is nothing that this tests */
@@ -113,9 +119,34 @@ static void a_socket_that_core_accepted_has_rounds_too(void **state)
     struct fixture fixture;
 
     (void)state;
-    start(&fixture, true);
+    start(&fixture, true, &keepers);
     call_many(&fixture);
     fixture_stop(&fixture);
+}
+
+static void answer_large(grpc_c_call *call, const echo_request *request)
+{
+    static uint8_t bytes[LARGE];
+    echo_response response = ECHO_RESPONSE;
+
+    (void)request;
+    response.payload = (ProtobufCBinaryData){sizeof(bytes), bytes};
+    insist(grpc_c_call_reply(call, &response.base));
+    atomic_fetch_add(&arrived, 1);
+    n_large++;
+}
+
+/* They would lie in memory until its end, and push each other out of the caches. */
+static void large_answers_end_a_round(void **state)
+{
+    static const struct echo_handlers handlers = {.unary = answer_large};
+    struct fixture fixture;
+
+    (void)state;
+    start(&fixture, false, &handlers);
+    call_many(&fixture);
+    fixture_stop(&fixture);
+    assert_in_range(most, 1, LARGE_MOST);
 }
 
 /* -- connections ------------------------------------------------------------------------------ */
@@ -162,6 +193,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(calls_of_a_round_are_answered_at_its_end, fresh),
+        cmocka_unit_test_setup(large_answers_end_a_round, fresh),
         cmocka_unit_test_setup(a_socket_that_core_accepted_has_rounds_too, fresh),
         cmocka_unit_test(without_descriptors_connections_wait),
     };

@@ -252,6 +252,30 @@ static void a_write_cut_short_is_finished(void **state)
     assert_filled(fx->store, &b, 2);
 }
 
+#define LARGE (5u << 19) /* bytes: three writes of a MiB at most */
+
+static void a_large_payload_is_written_in_pieces_or_not_at_all(void **state)
+{
+    struct fixture *fx = *state;
+    struct pls_ref ref;
+    uint8_t *data = malloc(LARGE);
+    put_text(fx->store, "abc");
+    fill(data, LARGE, 1);
+    for (long n = 1; n <= 4;
+         n++) { /* after a first failure a look at what room there is is one, too */
+        plsi_sys_fail_at(n, ENOSPC);
+        assert_int_equal(try_append(fx->store, data, LARGE, PLS_BUFFERED, &ref), PLS_NO_SPACE);
+        plsi_sys_fail_at(0, 0);
+        assert_int_equal(file_size(fx, "s/payload_0000.dat"), 7);
+    }
+    plsi_sys_fail_at(2, 0); /* a piece that is cut short */
+    assert_int_equal(try_append(fx->store, data, LARGE, PLS_BUFFERED, &ref), PLS_OK);
+    plsi_sys_fail_at(0, 0);
+    assert_ref(&ref, 0, 7, LARGE);
+    assert_filled(fx->store, &ref, 1);
+    free(data);
+}
+
 /* The kernel takes half of the record before it says that there is no more room. */
 static void a_half_written_record_is_taken_away(void **state)
 {
@@ -515,6 +539,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORE_TEST(a_full_disk_leaves_no_trace_and_the_next_append_works),
         STORE_TEST(a_write_cut_short_is_finished),
+        STORE_TEST(a_large_payload_is_written_in_pieces_or_not_at_all),
         STORE_TEST(a_half_written_record_is_taken_away),
         STORE_TEST(a_failed_write_ends_its_segment),
         STORE_TEST(after_a_compaction_that_could_not_clear_up_the_next_one_works),
