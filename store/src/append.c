@@ -20,6 +20,7 @@
 #include "store.h"
 
 #define WRITES_MAX 16u
+#define PATIENCE   1000u       /* looks, some 20 ns each, at whether a writer is done */
 #define LEFT_BYTES (16u << 10) /* of an append that is left to the syncer */
 #define LEFT_MAX   256u        /* of those, beyond which they are written meanwhile */
 
@@ -181,7 +182,7 @@ static bool takes_first(pls_store *store)
 static enum next take_queued(pls_store *store, bool enough)
 {
     if (store->queue.first == NULL) {
-        store->writing = false;
+        atomic_store_explicit(&store->writing, false, memory_order_relaxed);
         pthread_cond_broadcast(&store->idle);
         return NOTHING;
     }
@@ -470,10 +471,10 @@ static void push_or_refuse(pls_store *store, struct pls_append *append,
 /* What the caller is to do, where nobody writes what is in the queue. Under queue_lock. */
 static enum next become_writer(pls_store *store)
 {
-    if (store->writing || store->queue.first == NULL) {
+    if (plsi_is_written(store) || store->queue.first == NULL) {
         return NOTHING;
     }
-    store->writing = true;
+    atomic_store_explicit(&store->writing, true, memory_order_relaxed);
     return take_queued(store, false);
 }
 
@@ -517,14 +518,9 @@ static void queue_appends(pls_store *store, struct pls_append *const *appends, s
     }
 }
 
-void pls_append(pls_store *store, struct pls_append *append)
-{
-    pls_append_several(store, &append, 1);
-}
-
 #define AT_ONCE 64u
 
-void pls_append_several(pls_store *store, struct pls_append *const *appends, size_t n)
+static void append_several(pls_store *store, struct pls_append *const *appends, size_t n)
 {
     struct pls_append *good[AT_ONCE];
     size_t n_good = 0;
@@ -542,6 +538,39 @@ void pls_append_several(pls_store *store, struct pls_append *const *appends, siz
             n_good = 0;
         }
     }
+}
+
+void pls_append(pls_store *store, struct pls_append *append)
+{
+    append_several(store, &append, 1);
+}
+
+/* Lets the processor's other thread go on, where there is one. */
+static inline void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/*
+ * A write takes some microseconds. Who waits for it does the next one, and has its own appends done
+ * on its own thread; who does not, leaves them to the other thread, which then answers calls that
+ * are this one's: each in the other's way.
+ */
+static void await_writer(const pls_store *store)
+{
+    for (unsigned i = 0; i < PATIENCE && plsi_is_written(store); i++) {
+        relax();
+    }
+}
+
+void pls_append_several(pls_store *store, struct pls_append *const *appends, size_t n)
+{
+    await_writer(store);
+    append_several(store, appends, n);
 }
 
 void pls_append_batch(pls_store *store, struct pls_append *append, struct pls_record *records,

@@ -90,7 +90,7 @@ struct pls_store {
     pthread_mutex_t queue_lock; /* a leaf; guards everything below, the batch as it says */
     pthread_cond_t idle;        /* a batch, the writer or the syncer came to its end */
     struct plsi_appends queue;
-    bool writing;
+    atomic_bool writing; /* set under it; looked at without it by who has patience (append.c) */
     struct plsi_segment *active; /* held; NULL: the next append needs one */
     struct plsi_appends to_sync; /* written, waiting for their sync */
     bool syncing;
@@ -193,6 +193,11 @@ enum pls_code plsi_reindex(pls_store *store, struct plsi_segment *segment, uint6
 /* Goes on writing what is queued, on behalf of the one writer. Where code is not OK, fails it all.
  */
 void plsi_append_resume(pls_store *store, enum pls_code code);
+/* Whether there is a writer; certain under queue_lock alone. */
+static inline bool plsi_is_written(const pls_store *store)
+{
+    return atomic_load_explicit(&store->writing, memory_order_relaxed);
+}
 /* Writes the appends that are left in the queue for the next sync, unless somebody writes. */
 void plsi_append_left(pls_store *store);
 

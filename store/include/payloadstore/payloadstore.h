@@ -210,7 +210,8 @@ PLS_API void pls_append(pls_store *store, struct pls_append *append);
 /*
  * The same for n appends at once, each as pls_append does it, with a `done` and a code of its own:
  * they are in the queue together, so that one gathered write can take them all. The array is the
- * caller's again on return.
+ * caller's again on return. Waits some microseconds, 20 or so at most, where another thread writes
+ * just then: not for `done` to call.
  */
 PLS_API void pls_append_several(pls_store *store, struct pls_append *const *appends, size_t n);
 
