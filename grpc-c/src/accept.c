@@ -1,10 +1,12 @@
 /*
  * Accepts: call objects posted with core, ready to receive a call each.
  *
- * For every method, and for calls of unknown methods, one is posted on each queue; the first thing
- * an arriving call does is to post its successor, and another one until there are `accepts`. So a
- * method that nobody calls has but one out: core, where it is built with its own checks as Debian's
- * is, looks for each event through all that is out on the queue.
+ * For every method, and for calls of unknown methods, one is posted on the first queue; the first
+ * thing an arriving call does is to post its successor, and another one until there are `accepts`.
+ * So a method that nobody calls has but one out: core, where it is built with its own checks as
+ * Debian's is, looks for each event through all that is out on the queue. Helpers' queues have some
+ * while there is more to do than the first can (help.c). Of every method one is out somewhere, or
+ * about to be.
  */
 #include <stdio.h>
 #include <string.h>
@@ -15,16 +17,78 @@
 /* How much of an unknown method's path is repeated to the caller. */
 #define PATH_SHOWN 200
 
-static void post_successor(struct gci_call *call)
+/* One to take the arrived call's place, and another one until there are `accepts`. */
+static bool post_two(const struct gci_call *call)
 {
-    struct gci_share *share = gci_share_of(call->queue, call->method);
+    const struct gci_share *share = gci_share_of(call->queue, call->method);
 
     if (!gci_accept_post(call->queue, call->method, NULL)) {
-        call->owes_accept = true;
-    } else if (share->more + 1 < call->queue->server->options.accepts &&
-               gci_accept_post(call->queue, call->method, NULL)) {
-        share->more++;
+        return false;
     }
+    if (atomic_load(&share->out) < call->queue->server->options.accepts) {
+        (void)gci_accept_post(call->queue, call->method, NULL);
+    }
+    return true;
+}
+
+/* On another queue's thread, which has no spares. */
+static bool post_on(struct gci_queue *queue, struct gci_method *method)
+{
+    struct gci_call *call = gci_call_make(queue, method);
+
+    return call != NULL && gci_accept_post(queue, method, call);
+}
+
+static void ask_for_help(const struct gci_call *call)
+{
+    grpc_c_server *server = call->queue->server;
+
+    for (unsigned i = 1; i < server->options.pollers; i++) {
+        struct gci_queue *helper = &server->queues[i];
+        if (atomic_load(&gci_share_of(helper, call->method)->out) == 0 &&
+            post_on(helper, call->method)) {
+            gci_help_wake(helper);
+        }
+    }
+}
+
+static bool is_helped(const struct gci_call *call)
+{
+    grpc_c_server *server = call->queue->server;
+
+    for (unsigned i = 1; i < server->options.pollers; i++) {
+        if (atomic_load(&gci_share_of(&server->queues[i], call->method)->out) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A helper goes on while the first is busy. Who uses up its last one gives the method back. */
+static void post_helpers_successor(struct gci_call *call)
+{
+    grpc_c_server *server = call->queue->server;
+
+    if (gci_help_wanted(server->queues) && post_two(call)) {
+        return;
+    }
+    if (atomic_load(&gci_share_of(call->queue, call->method)->out) == 0) {
+        call->owes_accept = !post_on(server->queues, call->method);
+    }
+}
+
+static void post_successor(struct gci_call *call)
+{
+    if (gci_queue_helps(call->queue)) {
+        post_helpers_successor(call);
+        return;
+    }
+    if (atomic_load(&call->queue->server->busy)) {
+        ask_for_help(call);
+    } else if (is_helped(call)) {
+        return; /* what helpers have out is to be used up */
+    }
+    call->owes_accept = !post_two(call);
 }
 
 static void answer_unknown(struct gci_call *call)
@@ -46,6 +110,7 @@ static void on_accept(struct gci_tag *tag, bool ok)
     struct gci_call *call = gci_container_of(tag, struct gci_call, accept_tag);
     grpc_c_server *server = call->queue->server;
 
+    atomic_fetch_sub(&gci_share_of(call->queue, call->method)->out, 1);
     if (!ok) { /* the server shuts down */
         gci_call_gone(call);
         return;
@@ -92,27 +157,19 @@ bool gci_accept_post(struct gci_queue *queue, struct gci_method *method, struct 
     }
     gci_tag_init(&call->accept_tag, on_accept);
     call->in_flight++;
+    atomic_fetch_add(&queue->held, 1);
+    atomic_fetch_add(&gci_share_of(queue, method)->out, 1);
     atomic_fetch_add(&queue->server->live, 1);
     GCI_CHECK(request(call) == GRPC_CALL_OK);
     return true;
 }
 
-/* Calls may arrive already: the spares are the pollers'. */
-static bool post_first(struct gci_queue *queue, struct gci_method *method)
-{
-    struct gci_call *call = gci_call_make(queue, method);
-
-    return call != NULL && gci_accept_post(queue, method, call);
-}
-
 int gci_accept_post_all(grpc_c_server *server)
 {
-    for (unsigned q = 0; q < server->options.pollers; q++) {
-        for (size_t m = 0; m <= server->n_methods; m++) {
-            if (!post_first(&server->queues[q],
-                            m < server->n_methods ? &server->methods[m] : &server->unknown)) {
-                return -1;
-            }
+    for (size_t m = 0; m <= server->n_methods; m++) {
+        if (!post_on(server->queues,
+                     m < server->n_methods ? &server->methods[m] : &server->unknown)) {
+            return -1;
         }
     }
     return 0;

@@ -133,7 +133,8 @@ void gci_call_free_spares(struct gci_queue *queue)
 
 void gci_call_gone(struct gci_call *call)
 {
-    grpc_c_server *server = call->queue->server;
+    struct gci_queue *queue = call->queue;
+    grpc_c_server *server = queue->server;
 
     call_fini(call);
     if (call->owes_accept && atomic_load(&server->accepting)) {
@@ -142,6 +143,7 @@ void gci_call_gone(struct gci_call *call)
     } else {
         recycle(call);
     }
+    atomic_fetch_sub(&queue->held, 1);
     gci_server_call_gone(server);
 }
 

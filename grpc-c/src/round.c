@@ -77,29 +77,27 @@ static void watch_open_ones(struct gci_queue *queue)
 struct sockets {
     struct {
         int fd;
-        bool several; /* answers */
+        bool several; /* answers that are held back for each other */
     } list[GCI_ANSWERED_MAX];
     unsigned n;
+    bool unknown; /* there are others */
 };
 
 /* A large answer is not held back: its rest would wait, and save no segment. */
 static void add_socket(struct sockets *sockets, const struct gci_call *call)
 {
-    char *peer;
-    int fd;
+    char *peer = grpc_call_get_peer(call->core);
+    int fd = gci_listener_fd(peer);
+    bool large = answer_bytes(call) >= LARGE;
 
-    if (answer_bytes(call) >= LARGE) {
-        return;
-    }
-    peer = grpc_call_get_peer(call->core);
-    fd = gci_listener_fd(peer);
     gpr_free(peer);
     if (fd < 0) {
+        sockets->unknown = true;
         return;
     }
     for (unsigned i = 0; i < sockets->n; i++) {
         if (sockets->list[i].fd == fd) {
-            sockets->list[i].several = true;
+            sockets->list[i].several = sockets->list[i].several || !large;
             return;
         }
     }
@@ -124,12 +122,25 @@ static void send_answer(struct gci_call *call)
     pthread_mutex_unlock(&call->slot->lock);
 }
 
+/* Whether several connections are at work: in one round, or one after the other. */
+static void note_sockets(struct gci_queue *queue, const struct sockets *sockets)
+{
+    if (sockets->unknown || sockets->n > 1 ||
+        (sockets->n == 1 && sockets->list[0].fd != queue->last_fd)) {
+        queue->shared = true;
+    }
+    if (sockets->n > 0) {
+        queue->last_fd = sockets->list[0].fd;
+    }
+}
+
 static void send_answers(struct gci_queue *queue)
 {
     struct sockets sockets;
     unsigned n = queue->n_answered;
 
     sockets.n = 0;
+    sockets.unknown = false;
     for (unsigned i = 0; n > 1 && i < n; i++) {
         add_socket(&sockets, queue->answered[i]);
     }
@@ -138,6 +149,8 @@ static void send_answers(struct gci_queue *queue)
         send_answer(queue->answered[i]);
     }
     cork(&sockets, 0);
+    queue->answers += n;
+    note_sockets(queue, &sockets);
     queue->n_answered = 0;
     queue->answered_bytes = 0;
 }
@@ -176,6 +189,11 @@ bool gci_round_take(struct gci_poller *poller)
     const struct gci_round_end *end = &queue->server->round_end;
     enum gci_taken taken;
 
+    if (gci_queue_helps(queue)) {
+        gci_help_sleep(queue);
+    } else if (queue->server->options.pollers > 1) {
+        gci_help_look(queue);
+    }
     in_round = queue;
     taken = gci_poller_take(poller, gpr_inf_future(GPR_CLOCK_MONOTONIC));
     if (taken == GCI_TAKEN) {

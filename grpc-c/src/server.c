@@ -155,6 +155,7 @@ grpc_c_server *grpc_c_server_create(const struct grpc_c_server_options *options)
     server->core = create_core(&server->options, server->quota);
     for (unsigned i = 0; i < server->options.pollers; i++) {
         server->queues[i].server = server;
+        gci_help_init(&server->queues[i]);
         gci_poller_init(&server->queues[i].poller, gci_round_take);
         grpc_server_register_completion_queue(server->core, server->queues[i].poller.queue, NULL);
     }
@@ -405,6 +406,10 @@ unsigned grpc_c_server_shutdown(grpc_c_server *server, unsigned drain_ms)
     server->state = GCI_STOPPING;
     pthread_mutex_unlock(&server->lock);
     atomic_store(&server->accepting, false);
+    atomic_store(&server->stopping, true);
+    for (unsigned i = 1; i < server->options.pollers; i++) {
+        gci_help_wake(&server->queues[i]);
+    }
     gci_listener_stop(server->listener);
     grpc_server_shutdown_and_notify(server->core, server->queues[0].poller.queue,
                                     gci_tag_arm(&server->shutdown_tag));
@@ -434,6 +439,7 @@ void grpc_c_server_destroy(grpc_c_server *server)
     }
     gci_pool_destroy(server->pool);
     for (unsigned i = 0; i < server->options.pollers; i++) {
+        gci_help_fini(&server->queues[i]);
         gci_call_free_spares(&server->queues[i]);
     }
     for (size_t i = 0; i < server->n_methods; i++) {

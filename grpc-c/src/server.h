@@ -43,14 +43,16 @@ struct gci_method {
 /* What a queue has of a method. */
 struct gci_share {
     struct gci_call *spares; /* a list */
-    unsigned more;           /* accepts that are out, beside the first */
+    atomic_uint out;         /* accepts that are */
 };
 
 #define GCI_ANSWERED_MAX 64u
 #define GCI_EVENTS_MAX   64u /* in a round */
 
-/* One poller's share of the server. Spare call objects are touched by that thread alone,
- * and are not kept where workers may free them. */
+/*
+ * One thread's share of the server: the first's, or a helper's (help.c). Spare call objects are
+ * touched by that thread alone, and are not kept where workers may free them.
+ */
 struct gci_queue {
     struct gci_poller poller;
     grpc_c_server *server;
@@ -61,6 +63,19 @@ struct gci_queue {
     size_t answered_bytes;
     struct gci_call *came[GCI_EVENTS_MAX]; /* and may be open at its end */
     unsigned n_came;
+    atomic_uint held; /* call objects, posted or open */
+
+    /* Of the first. */
+    atomic_int_least64_t looked_ms; /* when it last looked how busy it is */
+    int64_t looked_cpu_ns;
+    unsigned rounds; /* since then, and the answers in them */
+    unsigned answers;
+    bool shared; /* they were of several connections */
+    int last_fd; /* the socket of the last ones */
+
+    /* Of a helper. */
+    pthread_mutex_t sleep_lock; /* a leaf; taken to sleep and to wake */
+    pthread_cond_t wake;
 };
 
 /* What the program does at the end of each round; NULL: nothing. */
@@ -94,6 +109,8 @@ struct grpc_c_server {
     atomic_uint open;
     atomic_size_t inflated; /* bytes of messages that came compressed and still are there */
     atomic_bool accepting;  /* false from STOPPING on: no further accepts are posted */
+    atomic_bool stopping;   /* from then on: no helper sleeps */
+    atomic_bool busy;       /* the first queue's thread has more to do than it can */
 };
 
 /* Shapes whose one request core reads itself, before it hands the call over. */
@@ -106,14 +123,36 @@ static inline bool gci_one_request(enum grpc_c_shape shape)
  */
 void gci_server_call_gone(grpc_c_server *server);
 
-/* Posts one of each method and of the unknown one on each queue. Returns 0 or -1. */
+/* Posts one of each method and of the unknown one on the first queue. Returns 0 or -1. */
 int gci_accept_post_all(grpc_c_server *server);
 
 /*
- * Posts one accept of `method` with `call` as its object, NULL for a new or spare one, on the
- * queue's thread. Returns false where memory ran out.
+ * Posts one accept of `method` with `call` as its object; on the queue's thread NULL for a new or
+ * spare one. Returns false where memory ran out.
  */
 bool gci_accept_post(struct gci_queue *queue, struct gci_method *method, struct gci_call *call);
+
+/* -- help.c -- */
+
+static inline bool gci_queue_helps(const struct gci_queue *queue)
+{
+    return queue != queue->server->queues;
+}
+
+void gci_help_init(struct gci_queue *queue);
+void gci_help_fini(struct gci_queue *queue);
+
+/* On the first queue's thread, now and then: sets server->busy. */
+void gci_help_look(struct gci_queue *queue);
+
+/* Whether the first is busy, and not because nothing comes to it any more. Any thread. */
+bool gci_help_wanted(const struct gci_queue *first);
+
+/* On a helper's thread: sleeps until it has something to wait for. */
+void gci_help_sleep(struct gci_queue *queue);
+
+/* After the helper has been given something, or the server's end has begun. Any thread. */
+void gci_help_wake(struct gci_queue *queue);
 
 /* -- round.c: on the queue's thread -- */
 

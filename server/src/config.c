@@ -360,9 +360,9 @@ static const struct setting settings[] = {
         .flag = "threads",
         .variable = "PAYLOADSTORE_THREADS",
         .argument = "COUNT",
-        .value = "1",
-        .help = "Poll the network and take calls with this many threads. One costs least a call; "
-                "more serve more calls at once where processors are idle.",
+        .value = "2",
+        .help = "Poll the network and take calls with this many threads. One does it alone as long "
+                "as it can; the others sleep until it is busy with several connections.",
         .expected = "a whole number from 1 to 64",
         .set = set_threads,
     },

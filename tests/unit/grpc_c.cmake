@@ -26,7 +26,7 @@ target_link_libraries(grpc_c_fixture
     PUBLIC grpc_c grpc_c_echo PkgConfig::CMOCKA Threads::Threads
     PRIVATE payloadstore_warnings)
 
-foreach(test IN ITEMS async async_streams calls cancel channel codec compression finished hostile lent
+foreach(test IN ITEMS async async_streams calls cancel channel codec compression finished help hostile lent
     listen memory memory_client metadata options received rounds shutdown
     status tls workers)
     add_executable(test_grpc_c_${test} ${grpc_c_tests_dir}/grpc_c_${test}.c)
@@ -39,7 +39,7 @@ foreach(test IN ITEMS async async_streams calls cancel channel codec compression
         TIMEOUT 300
         ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1;TMPDIR=${test_work}")
 endforeach()
-foreach(test IN ITEMS async async_streams calls cancel channel compression finished metadata received
+foreach(test IN ITEMS async async_streams calls cancel channel compression finished help metadata received
     rounds shutdown tls workers)
     set_tests_properties(grpc_c_${test} PROPERTIES LABELS "unit;tsan")
 endforeach()

@@ -139,7 +139,7 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(config.durability, PLS_SYNCED);
     assert_int_equal(config.reserve_bytes, 0); /* the store's default */
     assert_int_equal(config.compaction_max_bytes_per_second, 0);
-    assert_int_equal(config.threads, 1);
+    assert_int_equal(config.threads, 2);
     assert_int_equal(config.drain_seconds, 10);
     assert_int_equal(config.log_level, PSD_LOG_INFO);
     assert_int_equal(config.log_format, PSD_LOG_FORMAT_TEXT);
@@ -258,7 +258,7 @@ static void an_empty_variable_counts_as_unset(void **state)
     setenv("PAYLOADSTORE_THREADS", "", 1);
     setenv("PAYLOADSTORE_LISTEN", "", 1);
     parse(&config, ARGUMENTS());
-    assert_int_equal(config.threads, 1);
+    assert_int_equal(config.threads, 2);
     assert_int_equal(config.n_listen, 1);
     psd_config_fini(&config);
 }

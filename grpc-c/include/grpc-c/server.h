@@ -13,7 +13,8 @@
  * thread, also outside a callback.
  *
  * How many. A poller is a thread that seldom waits: one is enough for some 100,000 small calls a
- * second and costs least a call, two for half as many more where processors are idle. Workers wait:
+ * second, and alone costs least a call. The others sleep until it is busy with the calls of several
+ * connections, and again when it no longer is; two serve half as many more. Workers wait:
  * as many as calls shall block at a time. At most `worker_line` calls wait for one; what arrives
  * beyond is answered RESOURCE_EXHAUSTED, and its handler is not called, nor where the call was
  * cancelled or its deadline passed as it waited. While a worker is blocked in a handler
@@ -61,7 +62,7 @@ typedef struct grpc_c_call grpc_c_call;
 /* Zero means the default everywhere, so that `= {0}` is a good set of options. */
 struct grpc_c_server_options {
     /* threads: see above */
-    unsigned pollers;     /* polling threads, each with a completion queue; 0: 2 */
+    unsigned pollers;     /* polling threads at most, each with a completion queue; 0: 2 */
     unsigned accepts;     /* calls accepted ahead for each method in use and queue; 0: 256 */
     unsigned workers;     /* threads that run the callbacks, which may block; 0: pollers run them */
     unsigned worker_line; /* calls that may wait for a worker; 0: 1,000 */
