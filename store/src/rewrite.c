@@ -193,16 +193,37 @@ static enum pls_code write_bytes(struct plsi_rewrite *rw, struct plsi_segment *s
     return PLS_OK;
 }
 
+static enum pls_code reserve_entries(struct plsi_rewrite *rw, struct plsi_segment *segment,
+                                     uint64_t n)
+{
+    return plsi_index_reserve(segment->index, n) == PLS_OK
+               ? PLS_OK
+               : plsi_fail(rw->error, PLS_NO_MEMORY, "out of memory");
+}
+
+/* Number i of those that are published next. */
+static void prepare_entry(struct plsi_segment *segment, uint64_t i, uint64_t offset,
+                          const struct plsi_entry *entry)
+{
+    struct plsi_entry added = {.offset = offset, .length = entry->length, .crc32c = entry->crc32c};
+    plsi_index_prepare(segment->index, i, &added);
+}
+
+static void publish_entries(struct plsi_segment *segment, uint64_t n)
+{
+    plsi_index_publish(segment->index, n);
+    plsi_index_write_behind(segment->index); /* where it fails, the entries stay in memory */
+}
+
 static enum pls_code add_entry(struct plsi_rewrite *rw, struct plsi_segment *segment,
                                uint64_t offset, const struct plsi_entry *entry)
 {
-    struct plsi_entry added = {.offset = offset, .length = entry->length, .crc32c = entry->crc32c};
-    if (plsi_index_reserve(segment->index, 1) != PLS_OK) {
-        return plsi_fail(rw->error, PLS_NO_MEMORY, "out of memory");
+    enum pls_code code = reserve_entries(rw, segment, 1);
+    if (code == PLS_OK) {
+        prepare_entry(segment, 0, offset, entry);
+        publish_entries(segment, 1);
     }
-    plsi_index_add(segment->index, &added);
-    plsi_index_write_behind(segment->index); /* where it fails, the entries stay in memory */
-    return PLS_OK;
+    return code;
 }
 
 /* -- a span of records ------------------------------------------------------------------------- */
@@ -265,12 +286,17 @@ static enum pls_code write_span(struct plsi_rewrite *rw)
         enum pls_code code = output_for_record(rw, &segment);
         uint64_t end = code == PLS_OK ? atomic_load(&segment->end) : 0;
         size_t length = 0;
+        if (code == PLS_OK) {
+            code = reserve_entries(rw, segment, check->n - k);
+        }
+        uint64_t n = 0;
         while (code == PLS_OK && k < check->n && end + length <= limit) {
             const struct plsi_record *record = &check->records[k++];
-            code = add_entry(rw, segment, end + length, &record->entry);
+            prepare_entry(segment, n++, end + length, &record->entry);
             length += (size_t)plsi_record_bytes(record->entry.length);
         }
         if (code == PLS_OK) {
+            publish_entries(segment, n);
             code = write_bytes(rw, segment, check->buffer + written, length);
         }
         if (code != PLS_OK) {
