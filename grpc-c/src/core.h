@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <grpc/grpc.h>
 
@@ -111,6 +112,8 @@ void gci_log_take_over(void);
 void gci_log_capture(char *text, size_t size);
 
 /* -- time ------------------------------------------------------------------------------------- */
+
+int64_t gci_clock_ns(clockid_t clock);
 
 /* Milliseconds on a clock that only rises, to about 4: for what costs nothing to ask. */
 int64_t gci_coarse_ms(void);

@@ -5,11 +5,10 @@
  * pollers cost twice what one does. Under load they cost hardly more than one, and serve half as
  * much again. So the first queue's thread is alone as long as it can do what there is to do.
  *
- *   state    of a helper         entered when                            left when
- *   asleep   it holds nothing    its last call object is gone            the first asks for help
- *   helping  accepts are out     the first is busy, and a call comes     the first is not busy
- *   leaving  some are still out  the first is not busy; calls use them   the last one is used up,
- * the up, while it posts none itself          last call over
+ *   state    of a helper         entered when                   left when
+ *   asleep   it holds nothing    its last call object is gone   the first asks for help
+ *   helping  accepts are out     the first is busy              the first is not
+ *   leaving  some are still out  the first is not busy          calls have used them up
  *
  * While it helps and leaves it is a poller like the first, also of the streams that began on its
  * queue. Core looks for an accept on the queue that it chose for the connection, at random, and
@@ -37,14 +36,6 @@ void gci_help_fini(struct gci_queue *queue)
     pthread_mutex_destroy(&queue->sleep_lock);
 }
 
-static int64_t thread_cpu_ns(void)
-{
-    struct timespec spent;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
-    return (int64_t)spent.tv_sec * 1000000000 + spent.tv_nsec;
-}
-
 /* One call in flight keeps a thread busy for more than half of its time, and a few of one
  * connection for all of it, but another thread would only be in the way: there is something to
  * share where rounds have several answers, for several connections. */
@@ -64,7 +55,7 @@ void gci_help_look(struct gci_queue *queue)
     if (passed < LOOK_MS) {
         return;
     }
-    cpu_ns = thread_cpu_ns();
+    cpu_ns = gci_clock_ns(CLOCK_THREAD_CPUTIME_ID);
     atomic_store(&queue->server->busy,
                  is_busy(queue, (cpu_ns - queue->looked_cpu_ns) / 10000 / passed));
     atomic_store_explicit(&queue->looked_ms, ms, memory_order_relaxed);

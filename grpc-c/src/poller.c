@@ -23,12 +23,17 @@ gpr_timespec gci_deadline_in(int64_t ms)
     return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(ms, GPR_TIMESPAN));
 }
 
-int64_t gci_coarse_ms(void)
+int64_t gci_clock_ns(clockid_t clock)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t gci_coarse_ms(void)
+{
+    return gci_clock_ns(CLOCK_MONOTONIC_COARSE) / 1000000;
 }
 
 void gci_poller_init(struct gci_poller *poller, bool (*step)(struct gci_poller *poller))

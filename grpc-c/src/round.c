@@ -157,24 +157,17 @@ static void send_answers(struct gci_queue *queue)
 
 /* -- rounds ----------------------------------------------------------------------------------- */
 
-static int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static bool is_over(const struct gci_queue *queue, unsigned events, int64_t end)
 {
     return events == GCI_EVENTS_MAX || queue->n_answered >= ANSWERS_ENOUGH ||
-           queue->answered_bytes >= BYTES_ENOUGH || (events % CLOCK_EACH == 0 && now_ns() >= end);
+           queue->answered_bytes >= BYTES_ENOUGH ||
+           (events % CLOCK_EACH == 0 && gci_clock_ns(CLOCK_MONOTONIC) >= end);
 }
 
 /* Those that are there by now, as far as a round goes. */
 static enum gci_taken take_more(struct gci_queue *queue)
 {
-    int64_t end = now_ns() + ROUND_NS;
+    int64_t end = gci_clock_ns(CLOCK_MONOTONIC) + ROUND_NS;
     enum gci_taken taken = GCI_TAKEN;
 
     for (unsigned i = 1; taken == GCI_TAKEN && !is_over(queue, i, end); i++) {

@@ -198,9 +198,8 @@ static enum next take_queued(pls_store *store, bool enough)
 
 static enum next take_batch(pls_store *store, bool enough)
 {
-    if (store->batch.next !=
-        NULL) { /* the writer's own: no lock; a seal waits for the rest of it */
-        return WRITE;
+    if (store->batch.next != NULL) { /* the writer's own: no lock */
+        return WRITE;                /* also of who has written enough: a seal waits for it */
     }
     pthread_mutex_lock(&store->queue_lock);
     enum next next = take_queued(store, enough);
@@ -471,7 +470,7 @@ static void push_or_refuse(pls_store *store, struct pls_append *append,
 /* What the caller is to do, where nobody writes what is in the queue. Under queue_lock. */
 static enum next become_writer(pls_store *store)
 {
-    if (plsi_is_written(store) || store->queue.first == NULL) {
+    if (plsi_has_writer(store) || store->queue.first == NULL) {
         return NOTHING;
     }
     atomic_store_explicit(&store->writing, true, memory_order_relaxed);
@@ -562,7 +561,7 @@ static inline void relax(void)
  */
 static void await_writer(const pls_store *store)
 {
-    for (unsigned i = 0; i < PATIENCE && plsi_is_written(store); i++) {
+    for (unsigned i = 0; i < PATIENCE && plsi_has_writer(store); i++) {
         relax();
     }
 }

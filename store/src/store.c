@@ -286,7 +286,7 @@ enum pls_code pls_store_open(pls_dir *dir, const char *name, uint64_t epoch, pls
 void plsi_store_quiesce(pls_store *store)
 {
     pthread_mutex_lock(&store->queue_lock);
-    while (plsi_is_written(store) || store->syncing || store->finishing) {
+    while (plsi_has_writer(store) || store->syncing || store->finishing) {
         pthread_cond_wait(&store->idle, &store->queue_lock);
     }
     pthread_mutex_unlock(&store->queue_lock);

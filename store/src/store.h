@@ -194,7 +194,7 @@ enum pls_code plsi_reindex(pls_store *store, struct plsi_segment *segment, uint6
  */
 void plsi_append_resume(pls_store *store, enum pls_code code);
 /* Whether there is a writer; certain under queue_lock alone. */
-static inline bool plsi_is_written(const pls_store *store)
+static inline bool plsi_has_writer(const pls_store *store)
 {
     return atomic_load_explicit(&store->writing, memory_order_relaxed);
 }

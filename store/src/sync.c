@@ -114,7 +114,7 @@ static bool take_waiting(pls_store *store, struct plsi_appends *waiting)
     pthread_mutex_lock(&store->queue_lock);
     *waiting = store->to_sync;
     store->to_sync = (struct plsi_appends){0};
-    bool left = store->queue.first != NULL && !plsi_is_written(store); /* since the last look */
+    bool left = store->queue.first != NULL && !plsi_has_writer(store); /* since the last look */
     if (waiting->first == NULL && !left) {
         store->syncing = false;
         pthread_cond_broadcast(&store->idle);

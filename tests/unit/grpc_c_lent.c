@@ -383,6 +383,24 @@ static void spread_encoded(grpc_c_call *call, const echo_request *request)
     grpc_c_call_finish(call, &(struct grpc_c_status){.code = GRPC_C_OK});
 }
 
+/* All that were made arrive, and are released. */
+static void finish_with_answers(struct fixture *fixture, grpc_c_stream *stream,
+                                size_t (*size)(uint32_t number))
+{
+    for (uint32_t i = 0; i < CHATS; i++) {
+        echo_response *response = (echo_response *)grpc_c_stream_read(stream);
+        assert_non_null(response);
+        assert_int_equal(response->number, i);
+        check_bytes(&response->payload, size(i), i);
+        grpcc__test__echo_response__free_unpacked(response, NULL);
+    }
+    assert_null(grpc_c_stream_read(stream));
+    grpc_c_stream_finish(stream, NULL);
+    fixture_stop(fixture);
+    assert_int_equal(made, CHATS);
+    assert_int_equal(released, CHATS);
+}
+
 static void encoded_messages_arrive_as_they_are(void **state)
 {
     struct echo_handlers handlers = {.spread = spread_encoded};
@@ -395,18 +413,7 @@ static void encoded_messages_arrive_as_they_are(void **state)
     request.number = CHATS;
     stream = grpc_c_stream_open(fixture.channel, echo_spread, &patient);
     assert_int_equal(grpc_c_stream_write(stream, &request.base), 0);
-    for (uint32_t i = 0; i < CHATS; i++) {
-        echo_response *response = (echo_response *)grpc_c_stream_read(stream);
-        assert_non_null(response);
-        assert_int_equal(response->number, i);
-        check_bytes(&response->payload, encoded_size(i), i);
-        grpcc__test__echo_response__free_unpacked(response, NULL);
-    }
-    assert_null(grpc_c_stream_read(stream));
-    grpc_c_stream_finish(stream, NULL);
-    fixture_stop(&fixture);
-    assert_int_equal(made, CHATS);
-    assert_int_equal(released, CHATS);
+    finish_with_answers(&fixture, stream, encoded_size);
 }
 
 /* What is written to a call that is finished is released, and refused. */
@@ -458,18 +465,7 @@ static void taken_messages_last_and_are_lent_back(void **state)
         free(bytes);
     }
     assert_int_equal(grpc_c_stream_writes_done(stream), 0);
-    for (uint32_t i = 0; i < CHATS; i++) {
-        echo_response *response = (echo_response *)grpc_c_stream_read(stream);
-        assert_non_null(response);
-        assert_int_equal(response->number, i);
-        check_bytes(&response->payload, chat_size(i), i);
-        grpcc__test__echo_response__free_unpacked(response, NULL);
-    }
-    assert_null(grpc_c_stream_read(stream));
-    grpc_c_stream_finish(stream, NULL);
-    fixture_stop(&fixture);
-    assert_int_equal(made, CHATS);
-    assert_int_equal(released, CHATS);
+    finish_with_answers(&fixture, stream, chat_size);
 }
 
 /* -- a client's request ----------------------------------------------------------------------- */

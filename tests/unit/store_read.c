@@ -176,15 +176,21 @@ static void put_batch(pls_store *store, struct pls_ref *refs, uint32_t seed)
     }
 }
 
+/* Every third from the other end. */
+static void mix(const struct pls_ref *refs, struct pls_ref *mixed)
+{
+    for (size_t i = 0; i < BATCH; i++) {
+        mixed[i] = refs[i % 3 == 0 ? BATCH - 1 - i : i];
+    }
+}
+
 static void a_batch_reads_each_record_as_if_alone(void **state)
 {
     struct fixture *fx = *state;
     struct pls_ref refs[BATCH], mixed[BATCH];
     put_batch(fx->store, refs, 1);
     assert_like_single(fx->store, refs, BATCH);
-    for (size_t i = 0; i < BATCH; i++) {
-        mixed[i] = refs[i % 3 == 0 ? BATCH - 1 - i : i];
-    }
+    mix(refs, mixed);
     assert_like_single(fx->store, mixed, BATCH);
     seal(fx->store);
     put_batch(fx->store, mixed, 1000);
@@ -360,9 +366,7 @@ static void records_are_read_into_the_callers_memory(void **state)
     struct pls_ref refs[BATCH], mixed[BATCH];
     put_batch(fx->store, refs, 1);
     assert_reads_into_rooms(fx->store, refs, BATCH);
-    for (size_t i = 0; i < BATCH; i++) {
-        mixed[i] = refs[i % 3 == 0 ? BATCH - 1 - i : i];
-    }
+    mix(refs, mixed);
     assert_reads_into_rooms(fx->store, mixed, BATCH);
     seal(fx->store);
     put_batch(fx->store, mixed, 1000);
