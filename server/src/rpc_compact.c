@@ -23,7 +23,7 @@
 #include "service.h"
 
 #define LIVE_AT_ONCE 1024u /* refs converted at a time */
-#define PER_MESSAGE  1024u /* relocations: a few hundred microseconds of a polling thread */
+#define PER_MESSAGE  256u  /* relocations: some hundred microseconds of a polling thread */
 
 struct compact_call {
     grpc_c_call *call;

@@ -241,6 +241,7 @@ static void publish(pls_store *store)
     struct plsi_segment *segment = batch->segment;
     uint64_t end = batch->offset + batch->bytes;
     add_entries(batch);
+    plsi_pace_appended(&store->dir->pace, batch->bytes);
     atomic_store_explicit(&segment->bytes, end, memory_order_release);
     atomic_store_explicit(&segment->end, end, memory_order_release);
     /* After the write, not before it: a sync that ran meanwhile may not have seen these bytes. */

@@ -4,14 +4,15 @@
 
 #define A_SECOND  UINT64_C(1000000000)
 #define OF_LATE   INT64_C(100000000)
-#define PIECES    3                /* as long as so many pieces: a quarter of a processor is left */
-#define REST_MOST INT64_C(2000000) /* a piece that waited for the disk has rested already */
+#define PIECES    15 /* a rest is as long as so many: a sixteenth of a processor is taken */
+#define REST_MOST INT64_C(2000000)
 
 void plsi_pace_init(struct plsi_pace *pace)
 {
     pace->turn_ns = 0;
     pace->called_ns = 0;
     atomic_init(&pace->called, false);
+    atomic_init(&pace->behind, 0);
     pthread_mutex_init(&pace->lock, NULL);
 }
 
@@ -30,8 +31,17 @@ int64_t plsi_pace_turn(struct plsi_pace *pace, uint64_t bytes_per_second, size_t
     return turn;
 }
 
-int64_t plsi_pace_rest(struct plsi_pace *pace, int64_t piece_ns)
+/* What was copied ahead of the appends is not saved up. */
+static bool is_behind(struct plsi_pace *pace, size_t bytes)
 {
+    int64_t behind = atomic_load_explicit(&pace->behind, memory_order_relaxed);
+    int64_t copied = behind < (int64_t)bytes ? behind : (int64_t)bytes;
+    return atomic_fetch_sub_explicit(&pace->behind, copied, memory_order_relaxed) > (int64_t)bytes;
+}
+
+int64_t plsi_pace_rest(struct plsi_pace *pace, int64_t piece_ns, size_t bytes)
+{
+    bool behind = is_behind(pace, bytes);
     int64_t now = plsi_now_ns();
     bool called = atomic_exchange(&pace->called, false);
     pthread_mutex_lock(&pace->lock);
@@ -43,5 +53,6 @@ int64_t plsi_pace_rest(struct plsi_pace *pace, int64_t piece_ns)
     if (!of_late) {
         return 0;
     }
-    return PIECES * piece_ns < REST_MOST ? PIECES * piece_ns : REST_MOST;
+    int64_t rest = behind ? piece_ns : PIECES * piece_ns;
+    return rest < REST_MOST ? rest : REST_MOST;
 }

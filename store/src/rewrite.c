@@ -46,7 +46,7 @@ static int64_t next_turn(struct plsi_rewrite *rw, size_t bytes)
     pls_dir *dir = rw->store->dir;
     uint64_t rate = dir->options.compaction_max_bytes_per_second;
     int64_t now = plsi_now_ns();
-    int64_t rest = plsi_pace_rest(&dir->pace, now - rw->piece_ns);
+    int64_t rest = plsi_pace_rest(&dir->pace, now - rw->piece_ns, bytes);
     int64_t turn = rate > 0 ? plsi_pace_turn(&dir->pace, rate, bytes) : now;
     rw->resting = rest > 0;
     return turn > now + rest ? turn : now + rest;

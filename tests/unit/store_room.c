@@ -601,27 +601,45 @@ static void appends_and_reads_give_a_compaction_rest(void **state)
     struct fixture *fx = *state;
     struct pls_ref ref = put_filled(fx->store, 100, 1);
     assert_true(calls_are_seen(fx));
+    assert_true(atomic_load(&fx->dir->pace.behind) >= 100);
     assert_filled(fx->store, &ref, 1);
     assert_true(calls_are_seen(fx));
     assert_false(calls_are_seen(fx));
 }
 
-static void a_rest_lasts_as_the_piece_did_and_only_while_somebody_calls(void **state)
+static void a_rest_lasts_as_fifteen_pieces_and_only_while_somebody_calls(void **state)
 {
     struct plsi_pace pace;
     const int64_t ms = 1000000;
     (void)state;
     plsi_pace_init(&pace);
-    assert_int_equal(plsi_pace_rest(&pace, 1000), 0);
+    assert_int_equal(plsi_pace_rest(&pace, 1000, 10), 0);
     plsi_pace_called(&pace);
-    assert_int_equal(plsi_pace_rest(&pace, 1000), 3000);
-    assert_int_equal(plsi_pace_rest(&pace, 1000), 3000); /* of late */
-    assert_int_equal(plsi_pace_rest(&pace, 900 * ms), 2 * ms);
+    assert_int_equal(plsi_pace_rest(&pace, 1000, 10), 15000);
+    assert_int_equal(plsi_pace_rest(&pace, 1000, 10), 15000); /* of late */
+    assert_int_equal(plsi_pace_rest(&pace, 900 * ms, 10), 2 * ms);
     nanosleep(&(struct timespec){.tv_nsec = 110 * ms}, NULL);
-    assert_int_equal(plsi_pace_rest(&pace, 1000), 0);
+    assert_int_equal(plsi_pace_rest(&pace, 1000, 10), 0);
     plsi_pace_called(&pace);
     plsi_pace_begin(&pace);
-    assert_int_equal(plsi_pace_rest(&pace, 1000), 0);
+    assert_int_equal(plsi_pace_rest(&pace, 1000, 10), 0);
+    plsi_pace_fini(&pace);
+}
+
+static void a_rest_is_short_while_less_is_copied_than_appended(void **state)
+{
+    struct plsi_pace pace;
+    (void)state;
+    plsi_pace_init(&pace);
+    plsi_pace_appended(&pace, 1000); /* before it began */
+    plsi_pace_begin(&pace);
+    plsi_pace_called(&pace);
+    assert_int_equal(plsi_pace_rest(&pace, 1000, 10), 15000);
+    plsi_pace_appended(&pace, 25); /* nothing is saved up of the 10 */
+    assert_int_equal(plsi_pace_rest(&pace, 1000, 10), 1000);
+    assert_int_equal(plsi_pace_rest(&pace, 1000, 10), 1000);
+    assert_int_equal(plsi_pace_rest(&pace, 1000, 10), 15000);
+    assert_int_equal(plsi_pace_rest(&pace, 1000, 10), 15000);
     plsi_pace_fini(&pace);
 }
 
@@ -674,7 +692,8 @@ int main(void)
         ROOM_TEST(the_pace_is_all_stores_together),
         ROOM_TEST(a_compaction_at_a_pace_ends_as_any_other),
         ROOM_TEST(appends_and_reads_give_a_compaction_rest),
-        cmocka_unit_test(a_rest_lasts_as_the_piece_did_and_only_while_somebody_calls),
+        cmocka_unit_test(a_rest_lasts_as_fifteen_pieces_and_only_while_somebody_calls),
+        cmocka_unit_test(a_rest_is_short_while_less_is_copied_than_appended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
