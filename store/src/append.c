@@ -268,7 +268,7 @@ static void undo(struct plsi_batch *batch)
  * as appended after its write, not before it: so it is younger. */
 static struct plsi_segment *leave_segment(pls_store *store, bool written)
 {
-    int64_t now = plsi_now_ms();
+    int64_t now = plsi_tick_ms();
     pthread_mutex_lock(&store->queue_lock);
     struct plsi_segment *segment = store->batch.segment;
     if (written) {

@@ -20,6 +20,17 @@ int64_t plsi_now_ns(void)
            atomic_load_explicit(&shift_ns, memory_order_relaxed);
 }
 
+int64_t plsi_tick_ms(void)
+{
+    if (atomic_load_explicit(&stopped_ns, memory_order_relaxed) != 0) {
+        return plsi_now_ms();
+    }
+    struct timespec tick;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &tick);
+    return (int64_t)tick.tv_sec * 1000 + tick.tv_nsec / 1000000 + PLSI_TICK_MS +
+           atomic_load_explicit(&shift_ns, memory_order_relaxed) / 1000000;
+}
+
 void plsi_clock_stop(void)
 {
     atomic_store(&stopped_ns, plsi_machine_ns());

@@ -15,7 +15,10 @@
 
 #define LOCK_FILE  ".payloadstore.lock" /* no store name begins with a dot */
 #define RING_LEAST 4u                   /* reads that are cheaper over a ring than one by one */
-#define WRITE_MOST (1u << 20)           /* bytes of one write */
+/* Bytes of one write. More at once is dearer: the kernel then takes blocks of memory as large as
+ * the write for its pages, which are in no processor's cache, and under a hypervisor often nowhere
+ * yet. */
+#define WRITE_MOST (1u << 20)
 #define COPY_PART  2560u       /* bytes of a part, on average, up to which a write is copied */
 #define COPY_MOST  (96u << 10) /* bytes of such a write */
 #define COPY_FEW   (4u << 10)  /* of one that is copied to the stack */
@@ -106,11 +109,7 @@ static void advance(struct iovec **iov, int *n, size_t done)
     }
 }
 
-/*
- * The first WRITE_MOST bytes, or all. More at once is dearer: the kernel then takes blocks of
- * memory as large as the write for its pages, which are in no processor's cache, and under a
- * hypervisor often nowhere yet.
- */
+/* The first WRITE_MOST bytes, or all. */
 static ssize_t write_some(int fd, uint64_t offset, struct iovec *iov, int n)
 {
     size_t bytes = 0;
@@ -120,13 +119,12 @@ static ssize_t write_some(int fd, uint64_t offset, struct iovec *iov, int n)
     }
     size_t beyond = bytes > WRITE_MOST ? bytes - WRITE_MOST : 0;
     iov[parts - 1].iov_len -= beyond;
-    ssize_t written = parts == 1 ? plsi_sys_pwrite(fd, iov->iov_base, iov->iov_len, offset)
-                                 : plsi_sys_pwritev(fd, iov, parts, offset);
+    ssize_t written = plsi_sys_pwritev(fd, iov, parts, offset);
     iov[parts - 1].iov_len += beyond;
     return written;
 }
 
-static int write_all(int fd, uint64_t offset, struct iovec *iov, int n)
+static int write_parts(int fd, uint64_t offset, struct iovec *iov, int n)
 {
     advance(&iov, &n, 0);
     while (n > 0) {
@@ -139,6 +137,24 @@ static int write_all(int fd, uint64_t offset, struct iovec *iov, int n)
         }
         offset += (uint64_t)written;
         advance(&iov, &n, (size_t)written);
+    }
+    return 0;
+}
+
+static int write_one(int fd, uint64_t offset, char *data, size_t length)
+{
+    while (length > 0) {
+        ssize_t written =
+            plsi_sys_pwrite(fd, data, length < WRITE_MOST ? length : WRITE_MOST, offset);
+        if (written == -EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return written < 0 ? (int)written : -EIO;
+        }
+        data += written;
+        offset += (uint64_t)written;
+        length -= (size_t)written;
     }
     return 0;
 }
@@ -158,7 +174,7 @@ static size_t count_bytes(const struct iovec *iov, int n)
     return bytes;
 }
 
-static void copy_parts(const struct iovec *iov, int n, uint8_t *to)
+static void copy_parts(const struct iovec *iov, int n, char *to)
 {
     for (int i = 0; i < n; i++) {
         if (iov[i].iov_len > 0) { /* an empty part may have no address */
@@ -171,14 +187,13 @@ static void copy_parts(const struct iovec *iov, int n, uint8_t *to)
 /* As one part. */
 static int write_copied(int fd, uint64_t offset, struct iovec *iov, int n, size_t bytes)
 {
-    uint8_t few[COPY_FEW];
-    uint8_t *copy = bytes <= sizeof few ? few : malloc(bytes);
+    char few[COPY_FEW];
+    char *copy = bytes <= sizeof few ? few : malloc(bytes);
     if (copy == NULL) {
-        return write_all(fd, offset, iov, n);
+        return write_parts(fd, offset, iov, n);
     }
     copy_parts(iov, n, copy);
-    struct iovec whole = {.iov_base = copy, .iov_len = bytes};
-    int error = write_all(fd, offset, &whole, 1);
+    int error = write_one(fd, offset, copy, bytes);
     if (copy != few) {
         free(copy);
     }
@@ -191,15 +206,14 @@ static void file_append(struct plsi_blob *blob, uint64_t offset, struct iovec *i
     int fd = file_of(blob)->fd;
     size_t bytes = count_bytes(iov, n);
     int error = is_worth_copying(n, bytes) ? write_copied(fd, offset, iov, n, bytes)
-                                           : write_all(fd, offset, iov, n);
+                                           : write_parts(fd, offset, iov, n);
     done(arg, code_of(error));
 }
 
 static enum pls_code file_put(struct plsi_blob *blob, uint64_t offset, const void *data,
                               size_t length)
 {
-    struct iovec iov = {.iov_base = (void *)data, .iov_len = length};
-    return code_of(write_all(file_of(blob)->fd, offset, &iov, 1));
+    return code_of(write_one(file_of(blob)->fd, offset, (char *)data, length));
 }
 
 static enum pls_code file_sync(struct plsi_blob *blob)
@@ -475,8 +489,7 @@ static int write_meta(int dirfd, const char *name, const void *data, size_t leng
     if (fd < 0) {
         return fd;
     }
-    struct iovec iov = {.iov_base = (void *)data, .iov_len = length};
-    int cause = write_all(fd, 0, &iov, 1);
+    int cause = write_one(fd, 0, (char *)data, length);
     if (cause == 0) {
         cause = plsi_sys_fsync(fd);
     }
