@@ -36,6 +36,15 @@ static void summarise(struct plsi_rewrite *rw)
 
 /* -- the commit -------------------------------------------------------------------------------- */
 
+/* The disk takes the last of them while the table is written. */
+static void push_outputs(const struct pls_compact *compact)
+{
+    for (size_t i = 0; i < compact->n_outputs; i++) {
+        struct plsi_segment *segment = compact->outputs[i].segment;
+        segment->blob->ops->write_behind(segment->blob, 0, atomic_load(&segment->end));
+    }
+}
+
 static enum pls_code sync_outputs(struct plsi_rewrite *rw)
 {
     for (size_t i = 0; i < rw->compact->n_outputs; i++) {
@@ -140,17 +149,15 @@ static enum pls_code rewrite_all(struct plsi_rewrite *rw)
     if (compact->options.dry_run) {
         return PLS_OK;
     }
-    code = sync_outputs(rw);
-    if (code == PLS_OK) {
-        code = plsi_write_table(compact, rw->store->backend, rw->error);
-    }
+    push_outputs(compact);
+    code = plsi_write_table(compact, rw->store->backend, rw->error);
     if (code == PLS_OK) {
         enum pls_code dated = plsi_carry_moments(compact);
         code = dated == PLS_OK ? PLS_OK
                                : plsi_fail(rw->error, dated == PLS_NO_MEMORY ? dated : PLS_IO,
                                            "dating the rewritten records: %s", pls_strerror(dated));
     }
-    return code;
+    return code == PLS_OK ? sync_outputs(rw) : code;
 }
 
 /* Before the commit every error leaves nothing behind. */

@@ -43,7 +43,7 @@ struct plsi_victim {
     uint64_t *ranks;
 };
 
-#define PLSI_RANK_RECORDS 4096u
+#define PLSI_RANK_RECORDS 512u
 
 struct plsi_output {
     uint32_t id;
