@@ -28,6 +28,8 @@ struct plsi_blob {
     const struct plsi_backend_ops *ops;
 };
 
+#define PLSI_PIECES 64u /* that are read at once, at most */
+
 /* Bytes of a blob, read into one or several places. */
 struct plsi_piece {
     struct plsi_blob *blob;
@@ -103,8 +105,8 @@ struct plsi_backend_ops {
      */
     bool (*read)(struct plsi_blob *blob, uint64_t offset, void *data, size_t length,
                  enum plsi_wait wait, size_t *got, enum pls_code *code);
-    /* Reads pieces of any blobs of one root, in any order, none of which waits: of each says
-     * whether it is there, all of it. */
+    /* Reads up to PLSI_PIECES of any blobs of one root, in any order, none of which waits: of each
+     * says whether it is there, all of it. */
     void (*read_pieces)(struct plsi_piece *pieces, size_t n);
 };
 

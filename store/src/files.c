@@ -280,7 +280,6 @@ static void read_one_by_one(struct plsi_piece *pieces, size_t n)
     }
 }
 
-/* Up to PLSI_RING_READS of them. */
 static void read_at_once(struct plsi_ring *ring, struct plsi_piece *pieces, size_t n)
 {
     size_t i;
@@ -304,12 +303,7 @@ static void files_read_pieces(struct plsi_piece *pieces, size_t n)
         read_one_by_one(pieces, n);
         return;
     }
-    while (n > 0) {
-        size_t some = n < PLSI_RING_READS ? n : PLSI_RING_READS;
-        read_at_once(ring, pieces, some);
-        pieces += some;
-        n -= some;
-    }
+    read_at_once(ring, pieces, n);
     plsi_rings_give(rings, ring);
 }
 

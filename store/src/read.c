@@ -13,7 +13,6 @@
 #include "checksum.h"
 #include "store.h"
 
-#define BATCH     64u          /* records, of which runs are read at a time */
 #define RUN_BYTES (256u << 10) /* which one view may keep in memory */
 
 #define READ_OF(job_) ((struct pls_read *)((char *)(job_)-offsetof(struct pls_read, job)))
@@ -199,11 +198,11 @@ struct batch {
     pls_store *store;
     struct pls_read *reads;
     size_t n_runs, n_iov, n_held;
-    struct run runs[BATCH];
-    struct plsi_piece pieces[BATCH]; /* one a run */
-    struct iovec iov[BATCH];
-    struct plsi_segment *held[BATCH]; /* neighbours differ */
-    struct expected expected[BATCH];  /* of each read */
+    struct run runs[PLSI_PIECES];
+    struct plsi_piece pieces[PLSI_PIECES]; /* one a run */
+    struct iovec iov[PLSI_PIECES];
+    struct plsi_segment *held[PLSI_PIECES]; /* neighbours differ */
+    struct expected expected[PLSI_PIECES];  /* of each read */
 };
 
 static size_t bytes_of(const struct pls_read *read)
@@ -339,7 +338,7 @@ static void end_batch(struct batch *batch)
     }
 }
 
-/* Up to BATCH reads. */
+/* Up to PLSI_PIECES reads. */
 static void read_some(pls_store *store, struct pls_read *reads, size_t n)
 {
     struct batch batch;
@@ -368,7 +367,7 @@ void pls_read_batch(pls_store *store, struct pls_read *reads, size_t n)
         return;
     }
     while (n > 0) {
-        size_t some = n < BATCH ? n : BATCH;
+        size_t some = n < PLSI_PIECES ? n : PLSI_PIECES;
         read_some(store, reads, some);
         reads += some;
         n -= some;

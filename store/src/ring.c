@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "backend.h"
 #include "sys.h"
 
 /* The kernel's side of a ring is memory that we share with it: two queues, each a ring of entries
@@ -86,7 +87,7 @@ static struct plsi_ring *ring_open(void)
     if (ring == NULL) {
         return NULL;
     }
-    ring->fd = plsi_sys_ring_open(PLSI_RING_READS, &params);
+    ring->fd = plsi_sys_ring_open(PLSI_PIECES, &params);
     if (ring->fd < 0 || !map(ring, &params)) {
         ring_close(ring);
         return NULL;

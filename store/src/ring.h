@@ -17,8 +17,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#define PLSI_RING_READS 64u /* at once */
-#define PLSI_RINGS      8u  /* made as they are needed, with a descriptor each */
+#define PLSI_RINGS 8u /* made as they are needed, with a descriptor each */
 
 struct plsi_ring;
 
@@ -38,7 +37,7 @@ void plsi_rings_fini(struct plsi_rings *rings);
 struct plsi_ring *plsi_rings_take(struct plsi_rings *rings);
 void plsi_rings_give(struct plsi_rings *rings, struct plsi_ring *ring);
 
-/* Up to PLSI_RING_READS, then run. `iov` is borrowed until then. */
+/* Up to PLSI_PIECES, then run. `iov` is borrowed until then. */
 void plsi_ring_add(struct plsi_ring *ring, int fd, const struct iovec *iov, int n, uint64_t offset,
                    size_t tag);
 /* Makes the reads. Nothing of them goes on when it returns. */

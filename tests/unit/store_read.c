@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "backend.h"
 #include "ring.h"
 #include "sys.h"
 
@@ -250,7 +251,7 @@ static void records_side_by_side_are_read_at_once(void **state)
     /* One by one, or so many at once as a ring has, once it is made. */
     calls_to_read(fx->store, backwards, BATCH);
     long calls = calls_to_read(fx->store, backwards, BATCH);
-    assert_true(calls == BATCH || calls == (BATCH + PLSI_RING_READS - 1) / PLSI_RING_READS);
+    assert_true(calls == BATCH || calls == (BATCH + PLSI_PIECES - 1) / PLSI_PIECES);
 }
 
 /* Whatever fails of a ring's making and use: the records are read all the same. */
