@@ -23,6 +23,9 @@
 #define STALE_MS   50 /* after which that says nothing: all that comes goes to helpers */
 #define BUSY       85 /* percent of its time, at least: it asks for help */
 #define BUSY_STILL 40 /* it goes on doing so */
+#define FULL       95 /* the same two where answers come one by one, and are large */
+#define FULL_STILL 60
+#define LARGE      16384u /* bytes of an answer, on average */
 
 void gci_help_init(struct gci_queue *queue)
 {
@@ -38,11 +41,16 @@ void gci_help_fini(struct gci_queue *queue)
 
 /* One call in flight keeps a thread busy for more than half of its time, and a few of one
  * connection for all of it, but another thread would only be in the way: there is something to
- * share where rounds have several answers, for several connections. */
+ * share between several connections, where rounds have several answers, or few are enough for all
+ * of its time since they are large. */
 static bool is_busy(const struct gci_queue *queue, int64_t percent)
 {
-    return percent >= (atomic_load(&queue->server->busy) ? BUSY_STILL : BUSY) && queue->shared &&
-           2 * queue->answers >= 3 * queue->rounds;
+    bool several = 2 * queue->answers >= 3 * queue->rounds;
+    bool large = queue->answer_bytes >= LARGE * (uint64_t)queue->answers;
+    bool helped = atomic_load(&queue->server->busy);
+
+    return queue->shared && ((several && percent >= (helped ? BUSY_STILL : BUSY)) ||
+                             (large && percent >= (helped ? FULL_STILL : FULL)));
 }
 
 void gci_help_look(struct gci_queue *queue)
@@ -62,6 +70,7 @@ void gci_help_look(struct gci_queue *queue)
     queue->looked_cpu_ns = cpu_ns;
     queue->rounds = 0;
     queue->answers = 0;
+    queue->answer_bytes = 0;
     queue->shared = false;
 }
 

@@ -150,6 +150,7 @@ static void send_answers(struct gci_queue *queue)
     }
     cork(&sockets, 0);
     queue->answers += n;
+    queue->answer_bytes += queue->answered_bytes;
     note_sockets(queue, &sockets);
     queue->n_answered = 0;
     queue->answered_bytes = 0;

@@ -70,6 +70,7 @@ struct gci_queue {
     int64_t looked_cpu_ns;
     unsigned rounds; /* since then, and the answers in them */
     unsigned answers;
+    uint64_t answer_bytes;
     bool shared; /* they were of several connections */
     int last_fd; /* the socket of the last ones */
 
