@@ -70,8 +70,9 @@ struct pls_options {
      * PLS_RESERVE_NONE. */
     uint64_t reserve_bytes;
     /* That compactions copy, all stores' together; no limit. Each byte is read and written once.
-     * While others append or read, a compaction rests 15 times as long as it works anyhow, or as long
-     * as it works where less was copied than was appended since; 2 ms a piece of 128 KiB at most. */
+     * While others append or read, a compaction rests 15 times as long as it works anyhow, or as
+     * long as it works where less was copied than was appended since; 2 ms a piece of 128 KiB at
+     * most. */
     uint64_t compaction_max_bytes_per_second;
     pls_log_fn *log; /* NULL: nothing is logged */
     void *log_arg;
