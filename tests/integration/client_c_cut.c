@@ -16,6 +16,7 @@
 #include "payloadstore-client/appender.h"
 
 #define N        3000
+#define CUTS     3    /* at least, of every test */
 #define CUTS_MAX 1000 /* where a compaction has not come through by then it never will */
 
 /* One number, as it is stored. */
@@ -58,7 +59,7 @@ static struct cut *begin(struct fixture *f, unsigned most_bits, bool wait)
 static void end(struct cut *c)
 {
     print_message("%u connections were cut\n", cutting_proxy_cuts(c->proxy));
-    assert_true(cutting_proxy_cuts(c->proxy) > 2);
+    assert_true(cutting_proxy_cuts(c->proxy) >= CUTS);
     plc_client_close(c->client);
     cutting_proxy_stop(c->proxy);
     free(c);
@@ -194,11 +195,9 @@ static bool is_its_number(void *arg, const struct plc_read_result *result)
     return true;
 }
 
-static void a_reading_goes_on_where_it_was_cut(void **state)
+static void read_all(struct cut *c)
 {
-    struct cut *c = begin(*state, 16, true);
     struct progress progress = {0};
-    fill(c);
     while (progress.first < N) {
         size_t n_read;
         enum plc_code code =
@@ -207,6 +206,16 @@ static void a_reading_goes_on_where_it_was_cut(void **state)
         progress.first += n_read;
         assert_true(code == PLC_UNAVAILABLE || (code == PLC_OK && progress.first == N));
     }
+}
+
+/* Some seeds let most of a reading through at once. */
+static void a_reading_goes_on_where_it_was_cut(void **state)
+{
+    struct cut *c = begin(*state, 16, true);
+    fill(c);
+    do {
+        read_all(c);
+    } while (cutting_proxy_cuts(c->proxy) < CUTS);
     end(c);
 }
 
