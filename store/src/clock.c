@@ -3,32 +3,39 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#define TICK_NS INT64_C(10000000) /* of the timer; Linux has none that is longer */
+
 static atomic_int_least64_t stopped_ns; /* 0: it runs */
 static atomic_int_least64_t shift_ns;
 
-int64_t plsi_machine_ns(void)
+static int64_t read_ns(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Unless it stands still. */
+static int64_t read_ahead_ns(clockid_t clock, int64_t ahead)
+{
+    int64_t stopped = atomic_load_explicit(&stopped_ns, memory_order_relaxed);
+    return (stopped != 0 ? stopped : read_ns(clock) + ahead) +
+           atomic_load_explicit(&shift_ns, memory_order_relaxed);
+}
+
+int64_t plsi_machine_ns(void)
+{
+    return read_ns(CLOCK_MONOTONIC);
 }
 
 int64_t plsi_now_ns(void)
 {
-    int64_t stopped = atomic_load_explicit(&stopped_ns, memory_order_relaxed);
-    return (stopped != 0 ? stopped : plsi_machine_ns()) +
-           atomic_load_explicit(&shift_ns, memory_order_relaxed);
+    return read_ahead_ns(CLOCK_MONOTONIC, 0);
 }
 
 int64_t plsi_tick_ms(void)
 {
-    if (atomic_load_explicit(&stopped_ns, memory_order_relaxed) != 0) {
-        return plsi_now_ms();
-    }
-    struct timespec tick;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &tick);
-    return (int64_t)tick.tv_sec * 1000 + tick.tv_nsec / 1000000 + PLSI_TICK_MS +
-           atomic_load_explicit(&shift_ns, memory_order_relaxed) / 1000000;
+    return read_ahead_ns(CLOCK_MONOTONIC_COARSE, TICK_NS) / 1000000;
 }
 
 void plsi_clock_stop(void)

@@ -14,7 +14,6 @@ static inline int64_t plsi_now_ms(void)
 }
 
 /* Never before now, and at most a tick of the machine's timer after it: at a third of the cost. */
-#define PLSI_TICK_MS 10 /* Linux has none that is longer */
 int64_t plsi_tick_ms(void);
 
 /* For tests: the clock of the whole process stands still from now on, and moves by shifts alone. */

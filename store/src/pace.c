@@ -31,8 +31,8 @@ int64_t plsi_pace_turn(struct plsi_pace *pace, uint64_t bytes_per_second, size_t
     return turn;
 }
 
-/* What was copied ahead of the appends is not saved up. */
-static bool is_behind(struct plsi_pace *pace, size_t bytes)
+/* True where more than these bytes was owed. What is copied ahead of appends is not saved up. */
+static bool note_copied(struct plsi_pace *pace, size_t bytes)
 {
     int64_t behind = atomic_load_explicit(&pace->behind, memory_order_relaxed);
     int64_t copied = behind < (int64_t)bytes ? behind : (int64_t)bytes;
@@ -41,7 +41,7 @@ static bool is_behind(struct plsi_pace *pace, size_t bytes)
 
 int64_t plsi_pace_rest(struct plsi_pace *pace, int64_t piece_ns, size_t bytes)
 {
-    bool behind = is_behind(pace, bytes);
+    bool behind = note_copied(pace, bytes);
     int64_t now = plsi_now_ns();
     bool called = atomic_exchange(&pace->called, false);
     pthread_mutex_lock(&pace->lock);
